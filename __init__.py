@@ -1,0 +1,37 @@
+"""SigmaGraft: diffusion sampling with no host needed, written so that a host can use every part.
+
+This file imports nothing when it is loaded: hosts load it at every start, and pytest imports it before each
+test. What the package offers is fetched on first use (PEP 562).
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .samplers import SAMPLERS, SCHEDULES
+    from .standalone.pipeline import Pipeline
+
+__version__ = "0.1.0"
+
+__all__ = ["SAMPLERS", "SCHEDULES", "Pipeline", "__version__"]
+
+_HOME = {
+    "Pipeline": ".standalone.pipeline",
+    "SAMPLERS": ".samplers",
+    "SCHEDULES": ".samplers",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import the module that holds `name` and keep the value, so the next access is an ordinary one."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOME[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""What every other part stands on; imports torch, safetensors, numpy and nothing of ours."""

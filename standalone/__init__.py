@@ -1,0 +1,1 @@
+"""The runner that needs no host: weights and text in, pictures out."""
