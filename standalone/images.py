@@ -1,0 +1,169 @@
+"""Pictures in: any file Pillow reads, checked and brought to 8-bit RGB (or grey for masks); sizes, and grids."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..core.errors import FileError, OptionError, nearest
+
+MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 picture; a small file can claim far more and fill the memory
+Size = tuple[int, int]  # width, height
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """The decoded picture, turned as its EXIF orientation says. FileError for what cannot be read or is too large."""
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+            image = Image.open(path)
+            _limit(image.size, path)
+            image.load()
+            return ImageOps.exif_transpose(image) or image
+    except FileNotFoundError:
+        raise FileError("no such picture", where=path, todo="check the path") from None
+    except Image.DecompressionBombError as error:
+        raise FileError(f"the picture is too large ({error})", path, f"at most {MAX_PIXELS:,} pixels") from None
+    except UnidentifiedImageError:
+        raise FileError(
+            "not a picture", path, "a PNG, JPEG, WebP, TIFF, BMP or GIF file", "check that the path is right"
+        ) from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise FileError(f"cannot read this picture: {error}", path, todo="save or download it again") from None
+
+
+def _limit(size: Size, path: Path) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise FileError(
+            f"the picture has {width}x{height} = {width * height:,} pixels",
+            path,
+            f"at most {MAX_PIXELS:,}",
+            "scale it down first",
+        )
+
+
+def load_image(path: str | Path) -> Image.Image:
+    """A picture as 8-bit RGB; what is transparent becomes white."""
+    image = _eight_bit(open_image(path))
+    if not _transparent(image):
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def load_mask(path: str | Path) -> Image.Image:
+    """A mask as 8-bit grey, white where to repaint; what is transparent counts as black (kept)."""
+    image = _eight_bit(open_image(path))
+    if not _transparent(image):
+        return image.convert("L")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("L")
+
+
+def _transparent(image: Image.Image) -> bool:
+    return "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16- and 32-bit grey scaled to 8 bits; Pillow's own convert() would clip it to white."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    top = 65535.0 if image.mode.startswith("I") else max(1.0, float(np.nan_to_num(values).max(initial=1.0)))
+    return Image.fromarray((np.nan_to_num(values).clip(0, top) * (255.0 / top)).round().astype(np.uint8))
+
+
+def check_mask(mask: Image.Image, image: Image.Image, resize: bool, where: object | None = None) -> Image.Image:
+    """The mask at the picture's size: as it is, scaled when `resize`, OptionError naming both sizes otherwise."""
+    if mask.size == image.size:
+        return mask
+    if not resize:
+        raise OptionError(
+            f"the mask is {_text(mask.size)} pixels and the picture {_text(image.size)}",
+            where,
+            "the same size",
+            "make them equal, or add --resize-mask to scale the mask",
+        )
+    return mask.resize(image.size, Image.Resampling.BILINEAR)
+
+
+def nearest_size(size: Size, multiple: int = 8) -> Size:
+    """The valid size closest to `size`: both sides multiples of `multiple`, none below it."""
+    width, height = (max(multiple, round(side / multiple) * multiple) for side in size)
+    return width, height
+
+
+def check_size(size: Size, multiple: int = 8, where: object | None = None) -> Size:
+    """`size` itself; OptionError naming the nearest valid sizes when a side is no multiple of `multiple`."""
+    if all(side > 0 and side % multiple == 0 for side in size):
+        return size
+    lower: Size = (_down(size[0], multiple), _down(size[1], multiple))
+    upper: Size = (_up(size[0], multiple), _up(size[1], multiple))
+    raise OptionError(
+        f"the size {_text(size)} cannot be made",
+        where,
+        f"width and height divisible by {multiple}",
+        f"the nearest are {_text(lower)} and {_text(upper)}",
+    )
+
+
+def _down(side: int, multiple: int) -> int:
+    return max(multiple, side // multiple * multiple)
+
+
+def _up(side: int, multiple: int) -> int:
+    return max(multiple, -(-side // multiple) * multiple)
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def stretch(image: Image.Image, size: Size) -> Image.Image:
+    """Scale to `size`, changing the proportions if they differ."""
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def crop(image: Image.Image, size: Size) -> Image.Image:
+    """Scale until `size` is covered, cut what sticks out, centred."""
+    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+
+
+def fill(image: Image.Image, size: Size) -> Image.Image:
+    """Scale until it fits into `size`, centred, and continue the edge rows outwards over the rest."""
+    inner = ImageOps.contain(image, size, Image.Resampling.LANCZOS)
+    left, top = (size[0] - inner.width) // 2, (size[1] - inner.height) // 2
+    across = (left, size[0] - inner.width - left)
+    down = (top, size[1] - inner.height - top)
+    channels = ((0, 0),) * (np.asarray(inner).ndim - 2)
+    return Image.fromarray(np.pad(np.asarray(inner), (down, across, *channels), mode="edge"))
+
+
+RESIZE: dict[str, Callable[[Image.Image, Size], Image.Image]] = {"stretch": stretch, "crop": crop, "fill": fill}
+
+
+def fit_image(image: Image.Image, size: Size, mode: str = "crop") -> Image.Image:
+    """`image` at `size` by one of the RESIZE modes; OptionError for another name."""
+    if mode not in RESIZE:
+        raise OptionError(f"unknown resize mode {mode!r}", todo=nearest(mode, RESIZE))
+    return image if image.size == size else RESIZE[mode](image, size)
+
+
+def grid(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
+    """All pictures on one sheet, row by row, as near to a square as their number allows; cells of the largest size."""
+    if not images:
+        raise OptionError("no pictures to put on a grid", expected="at least one")
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    width, height = max(image.width for image in images), max(image.height for image in images)
+    sheet = Image.new("RGB", (columns * width, rows * height))
+    for number, image in enumerate(images):
+        sheet.paste(image, (number % columns * width, number // columns * height))
+    return sheet
