@@ -48,7 +48,7 @@ class OutOfMemory(SigmaGraftError):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`did you mean 'a' or 'b'?` for the names closest to `name`, else the list of all names (long lists cut)."""
+    """`did you mean 'a' or 'b'?` for the names closest to `name`, else all names (a long list is cut)."""
     known = sorted(set(names))
     folded = {known_name.lower(): known_name for known_name in known}
     close = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)]
