@@ -1,0 +1,36 @@
+"""Samplers, schedules, noise levels and noise sources. Importing this registers every sampler, in menu order."""
+
+from __future__ import annotations
+
+from . import euler, heun, dpmpp, ddim  # noqa: F401, I001 - the order here is the order of the menus
+from .convention import k_diffusion_function, levels_of_model
+from .drive import drive, find_sampler
+from .finite import NonFiniteError
+from .levels import NoiseLevels
+from .noise import BrownianNoise, ImageNoise, noise_kinds
+from .schedules import SCHEDULES, ScheduleSpec, schedule, schedule_rule
+from .spec import SAMPLERS, Method, Option, Run, SamplerSpec, sampler
+from .stepper import Stepper
+
+__all__ = [
+    "SAMPLERS",
+    "SCHEDULES",
+    "BrownianNoise",
+    "ImageNoise",
+    "Method",
+    "NoiseLevels",
+    "NonFiniteError",
+    "Option",
+    "Run",
+    "SamplerSpec",
+    "ScheduleSpec",
+    "Stepper",
+    "drive",
+    "find_sampler",
+    "k_diffusion_function",
+    "levels_of_model",
+    "noise_kinds",
+    "sampler",
+    "schedule",
+    "schedule_rule",
+]

@@ -1,0 +1,105 @@
+"""The one loop that feeds a method: evaluations in, the finished latent out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.errors import OptionError
+from .finite import FiniteWatch
+from .levels import NoiseLevels
+from .spec import SAMPLERS, Noise, Run, SamplerSpec
+
+Denoise = Callable[[Tensor, float], Tensor]
+Callback = Callable[[dict[str, Any]], None]
+
+
+def find_sampler(sampler: str | SamplerSpec) -> SamplerSpec:
+    """A spec as it is, or the one of that name. Raises OptionError with the nearest names."""
+    return SAMPLERS[sampler] if isinstance(sampler, str) else sampler
+
+
+class Walk:
+    """A method under way: what it asks for, and its result once it has stopped.
+
+    Attributes:
+        asked: (x, sigma) of the evaluation it waits for; None when it is done.
+        result: the final x; None before.
+    """
+
+    def __init__(self, spec: SamplerSpec, run: Run, x: Tensor) -> None:
+        self.run = run
+        self.result: Tensor | None = None
+        self.asked: tuple[Tensor, float] | None = None
+        self._method = spec.method(run, x)
+        self._advance(None)
+
+    def answer(self, denoised: Tensor) -> None:
+        """Hand over the evaluation that was asked for. Raises OptionError if its shape is another."""
+        if self.asked is None:
+            raise OptionError("this walk is over", todo="start another")
+        x = self.asked[0]
+        if denoised.shape != x.shape:
+            raise OptionError(
+                f"the model answered shape {tuple(denoised.shape)}",
+                expected=f"{tuple(x.shape)}, the latent's",
+            )
+        self._advance(denoised.to(x.dtype))
+
+    def _advance(self, denoised: Tensor | None) -> None:
+        try:
+            self.asked = next(self._method) if denoised is None else self._method.send(denoised)
+        except StopIteration as stop:
+            self.asked, self.result = None, stop.value
+
+
+@torch.no_grad()
+def drive(
+    sampler: str | SamplerSpec,
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    levels: NoiseLevels,
+    noise: Noise | None = None,
+    options: Mapping[str, Any] | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Walk x down `sigmas` and return the latent at the last of them.
+
+    Args:
+        denoise: (x, sigma) -> denoised, the prediction of x0, both [b, ...].
+        x: the latent at sigmas[0], [b, ...]; left untouched. Its dtype is the one the arithmetic runs in.
+        noise: (sigma, sigma_next) -> unit noise like x; needed by stochastic methods.
+        callback: called once a step, after its first evaluation, with
+            i, sigma, sigma_next, sigma_hat (the level evaluated), x, denoised. Raise from it to cancel.
+
+    Raises:
+        OptionError: unknown sampler or option, value out of range, sigmas that do not fall, missing noise.
+        NonFiniteError: the model answered NaN or infinity; on an accelerator this is found after the last step.
+    """
+    spec = find_sampler(sampler)
+    run = spec.run(sigmas, levels, noise, options)
+    watch = FiniteWatch(len(run.sigmas) - 1)
+    walk = Walk(spec, run, x)
+    told = -1
+    while walk.asked is not None:
+        at, sigma = walk.asked
+        denoised = denoise(at, sigma)
+        watch.see(denoised, run.index, sigma)
+        if callback is not None and run.index != told:
+            told = run.index
+            callback(_state(run, at, sigma, denoised))
+        walk.answer(denoised)
+    watch.finish()
+    assert walk.result is not None  # a method returns its x
+    return walk.result
+
+
+def _state(run: Run, x: Tensor, sigma_hat: float, denoised: Tensor) -> dict[str, Any]:
+    i = run.index
+    levels = {"sigma": run.sigmas[i], "sigma_next": run.sigmas[i + 1], "sigma_hat": sigma_hat}
+    return {"i": i, "x": x, "denoised": denoised, **levels}

@@ -1,0 +1,181 @@
+"""What a sampler is: a generator over a Run, with what it declares about itself.
+
+Notation of the whole folder: a noised latent is x = alpha(sigma) * x0 + sigma * noise, `denoised` is the model's x0.
+Variance-exploding coordinates (models of eps, v, x0, EDM) have alpha = 1, rectified flow has alpha = 1 - sigma.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor
+
+from ..core.errors import OptionError, nearest
+from ..core.registry import Registry
+from .levels import NoiseLevels
+
+Method = Generator[tuple[Tensor, float], Tensor, Tensor]
+Noise = Callable[[float, float], Tensor]
+Value = float | int | str
+
+
+@dataclass(frozen=True)
+class Option:
+    """A number (between `low` and `high`, ends included) or one of `choices`, with its default.
+
+    The default's type is the option's type: int, float or str. Text that reads as the type is taken.
+    """
+
+    name: str
+    default: Value
+    low: float = -math.inf
+    high: float = math.inf
+    help: str = ""
+    choices: tuple[str, ...] = ()
+
+    @property
+    def expected(self) -> str:
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        kind = "an integer" if isinstance(self.default, int) else "a number"
+        return f"{kind} from {self.low:g} to {self.high:g}"
+
+    def check(self, value: Any, owner: str) -> Value:
+        """`value` as this option's type. Raises OptionError outside the range."""
+        if self.choices:
+            fits = value in self.choices
+        else:
+            value = self._number(value)
+            fits = value is not None and self.low <= value <= self.high
+        if not fits or value is None:
+            raise OptionError(
+                f"option {self.name} is out of range", owner, self.expected, "change or leave it out"
+            )
+        return value
+
+    def _number(self, value: Any) -> float | int | None:
+        if isinstance(value, bool):
+            return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            return None
+        if isinstance(self.default, int):
+            return int(number) if number.is_integer() else None
+        return number
+
+
+def resolve(declared: Sequence[Option], given: Mapping[str, Any] | None, owner: str) -> dict[str, Value]:
+    """Every declared option with its value. Raises OptionError for an unknown name or a value out of range."""
+    values: dict[str, Value] = {option.name: option.default for option in declared}
+    by_name = {option.name: option for option in declared}
+    for name, value in (given or {}).items():
+        if name not in by_name:
+            todo = nearest(name, by_name) if by_name else "it takes none"
+            raise OptionError(f"unknown option {name!r}", owner, todo=todo)
+        values[name] = by_name[name].check(value, owner)
+    return values
+
+
+class Run:
+    """One walk along `sigmas`: what a method reads. Options are attributes (`run.eta`)."""
+
+    def __init__(
+        self,
+        sigmas: Sequence[float],
+        levels: NoiseLevels,
+        noise: Noise | None = None,
+        options: Mapping[str, Value] | None = None,
+    ) -> None:
+        self.sigmas = tuple(sigmas)
+        self.levels = levels
+        self.index = 0
+        self._noise = noise
+        self._options = dict(options or {})
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_options"][name]
+        except KeyError:
+            raise AttributeError(f"this sampler declares no option {name!r}") from None
+
+    def steps(self) -> Iterator[tuple[float, float]]:
+        """(sigma, sigma_next) of each step; `index` counts along."""
+        for self.index, pair in enumerate(pairwise(self.sigmas)):
+            yield pair
+
+    def noise(self, sigma: float, sigma_next: float) -> Tensor:
+        """Noise of unit variance, shaped like x, for the way from sigma to sigma_next."""
+        if self._noise is None:
+            raise OptionError(
+                "this sampler adds noise and was given no noise source",
+                todo="pass noise=ImageNoise(seeds, shape) or set its noise option to 0",
+            )
+        return self._noise(sigma, sigma_next)
+
+    def add_noise(self, x: Tensor, scale: float, std: float, sigma: float, sigma_next: float) -> Tensor:
+        """scale * x + std * noise; no noise is drawn when std is 0."""
+        if scale != 1.0:
+            x = x * scale
+        return x if std == 0.0 else x.add(self.noise(sigma, sigma_next), alpha=std)
+
+
+Walker = Callable[[Run, Tensor], Method]
+
+
+@dataclass(frozen=True)
+class SamplerSpec:
+    """A method and what it declares; hosts, command line, documents and tests all read this.
+
+    Attributes:
+        order: order of convergence of the sample on the probability-flow ODE, measured by the tests.
+        evaluations: model evaluations per step (the last step may take fewer).
+        stochastic: whether noise is added when the options are left alone.
+        noise_option: the option that turns noise on and, at 0, off; None if there is none.
+        flow: whether it is valid for rectified flow.
+    """
+
+    name: str
+    method: Walker
+    label: str
+    order: int
+    evaluations: int = 1
+    stochastic: bool = False
+    noise_option: str | None = None
+    flow: bool = True
+    default_schedule: str = "karras"
+    aliases: tuple[str, ...] = ()
+    paper: str = ""
+    options: tuple[Option, ...] = ()
+
+    def run(
+        self,
+        sigmas: Sequence[float],
+        levels: NoiseLevels,
+        noise: Noise | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """A Run with everything checked. Raises OptionError for bad sigmas, options or process."""
+        if levels.is_flow and not self.flow:
+            raise OptionError(
+                f"sampler {self.name} is not valid for rectified flow", todo="choose another sampler"
+            )
+        values = resolve(self.options, options, f"sampler {self.name}")
+        return Run(levels.check(sigmas), levels, noise, values)
+
+
+SAMPLERS: Registry[SamplerSpec] = Registry("sampler")
+
+
+def sampler(name: str, **declared: Any) -> Callable[[Walker], Walker]:
+    """Register a generator as a sampler; `declared` are the fields of SamplerSpec."""
+
+    def register(method: Walker) -> Walker:
+        SAMPLERS.add(SamplerSpec(name=name, method=method, **declared))
+        return method
+
+    return register
