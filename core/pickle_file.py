@@ -2,8 +2,9 @@
 
 A pickle is a small program that may call any Python function. This reader knows a fixed table of names: those
 that rebuild tensors become `Entry`s (nothing is read), harmless leftovers of training frameworks become inert
-stand-ins that hold their state and do nothing, and every other name is refused by name. Formats: the zip archive
-of torch >= 1.6 (`data.pkl`, one stored record a storage) and the older stream of pickles, then raw storages.
+stand-ins that hold their state and do nothing, and every other name is refused by name. Formats: the zip
+archive of torch >= 1.6 (`data.pkl`, one stored record a storage) and the older stream of pickles, then
+raw storages.
 """
 
 from __future__ import annotations
