@@ -1,4 +1,4 @@
-"""An explicit, ordered list of named things: unique names and aliases, clear errors, unchanged when adding fails."""
+"""An explicit, ordered list of named things: names and aliases unique, unchanged when adding fails."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ class Registry(Generic[Spec]):
                     todo="choose another name or alias",
                 )
             if names.count(name) > 1:
-                raise OptionError(
-                    f"{self.kind} {spec.name!r} gives the name {name!r} twice", todo="name it once"
-                )
+                raise OptionError(f"{self.kind} {spec.name!r} is given the name {name!r} twice")
         self._specs[spec.name] = spec
         self._owners.update(dict.fromkeys(names, spec.name))
         return spec

@@ -1,8 +1,12 @@
-"""Samplers, schedules, noise levels and noise sources. Importing this registers every sampler, in menu order."""
+"""Samplers, schedules, noise levels and noise sources. Importing this registers every sampler."""
 
 from __future__ import annotations
 
-from . import euler, heun, dpmpp, ddim  # noqa: F401, I001 - the order here is the order of the menus
+# the order of the methods here is the order of every list of samplers
+# isort: off
+from . import euler, heun, dpmpp, ddim  # noqa: F401
+
+# isort: on
 from .convention import k_diffusion_function, levels_of_model
 from .drive import drive, find_sampler
 from .finite import NonFiniteError

@@ -19,7 +19,10 @@ from .spec import Method, Option, Run, sampler
     options=(Option("eta", 0.0, 0.0, 1.0, "share of DDPM's posterior noise; 0 is deterministic"),),
 )
 def ddim(run: Run, x: Tensor) -> Method:
-    """x_next = alpha_next denoised + sqrt(sigma_next^2 - std^2) eps + std noise, eps = (x - alpha denoised) / sigma."""
+    """x_next = alpha_next denoised + sqrt(sigma_next^2 - std^2) eps + std noise.
+
+    eps = (x - alpha denoised) / sigma.
+    """
     levels = run.levels
     for sigma, sigma_next in run.steps():
         denoised = yield x, sigma

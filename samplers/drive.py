@@ -79,7 +79,7 @@ def drive(
 
     Raises:
         OptionError: unknown sampler or option, value out of range, sigmas that do not fall, missing noise.
-        NonFiniteError: the model answered NaN or infinity; on an accelerator this is found after the last step.
+        NonFiniteError: the model answered NaN or infinity; on an accelerator, found after the last step.
     """
     spec = find_sampler(sampler)
     run = spec.run(sigmas, levels, noise, options)

@@ -50,5 +50,5 @@ class FiniteWatch:
             "the model's output holds NaN or infinity",
             where=f"step {step + 1} of {self.steps}, sigma {sigma:.4g}",
             expected="finite numbers",
-            todo="run it in fp32 or bf16 (fp16 overflows in some checkpoints), lower cfg, or look for NaN in the weights",
+            todo="run it in fp32 or bf16 (fp16 can overflow), lower cfg, or look for NaN in the weights",
         )

@@ -29,8 +29,7 @@ def heun(run: Run, x: Tensor) -> Method:
         if sigma_next == 0.0:
             return trial
         again = yield trial, sigma_next
-        # x + dt (d + d') / 2 with d = (x - denoised) / sigma, d' = (trial - again) / sigma_next: the part of d
-        # is half of trial - x, so only d' is left to add
+        # x + dt (d + d') / 2, where dt d = trial - x and d' = (trial - again) / sigma_next
         half = 0.5 * (sigma_next - sigma) / sigma_next
         x = torch.lerp(x, trial, 0.5).add_(trial, alpha=half).sub_(again, alpha=half)
     return x

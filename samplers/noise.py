@@ -30,7 +30,7 @@ def _philox(seed: int, shape: tuple[int, ...], device: torch.device) -> Draw:
     return lambda: torch.from_numpy(generator.randn(shape))
 
 
-# cpu: the same on every machine; device: torch.randn of the latent's device; nv: that of an NVIDIA card, anywhere
+# cpu: the same on every machine; device: torch.randn of the latent's device; nv: as on an NVIDIA card
 KINDS: dict[str, Callable[[int, tuple[int, ...], torch.device], Draw]] = {
     "cpu": _cpu,
     "device": _torch_draw,
@@ -98,10 +98,10 @@ class ImageNoise:
 
 
 class BrownianNoise:
-    """Unit noise that is the increment of one Brownian path per seed over sigma: (W(b) - W(a)) / sqrt(|b - a|).
+    """(W(b) - W(a)) / sqrt(|b - a|): unit noise from one Brownian path over sigma per seed.
 
-    The same path is walked whatever the steps, so a finer schedule refines a picture instead of changing it. The
-    path is made on the CPU, the same on every machine.
+    The path is the same whatever the steps, so a finer schedule refines a picture instead of changing it. It
+    is made on the CPU, the same on every machine.
 
     Args:
         sigma_min, sigma_max: the range that will be asked for; what lies outside is clamped to it.

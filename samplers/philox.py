@@ -1,8 +1,9 @@
-"""Philox4x32-10 (Salmon et al. 2011) and the normal numbers that CUDA's torch.randn makes of it, on the CPU.
+"""Philox4x32-10 (Salmon et al. 2011) and the normal numbers CUDA's torch.randn makes of it, on the CPU.
 
-cuRAND gives thread k of a launch the counter (call, 0, k, 0) under the key (seed), and torch.randn fills element k from
-thread k while the tensor has no more elements than one launch has threads (latents of Stable Diffusion do not). The
-numbers follow CUDA's to float32 rounding of log, sin and cos; equality of every bit is not promised.
+cuRAND gives thread k of a launch the counter (call, 0, k, 0) under the seed as key, and torch.randn fills
+element k from thread k while a tensor has no more elements than one launch has threads (one latent of Stable
+Diffusion has fewer). The numbers follow CUDA's to float32 rounding of log and sin; equality of every bit is
+not promised.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ STEP = 2.0**-32
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
-    """Ten rounds of Philox on counters [4, n] of 32-bit words under a key of two such words: [4, n] uint32."""
+    """Ten rounds on counters [4, n] of 32-bit words under a key of two such words: [4, n] uint32."""
     c0, c1, c2, c3 = counter.astype(np.uint64)
     k0, k1 = key
     for _ in range(ROUNDS):

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..core.errors import OptionError
 from ..core.registry import Registry
-from .levels import NoiseLevels, linspace
+from .betas import linspace
+from .levels import NoiseLevels
 from .spec import Option, resolve
 
 MAX_STEPS = 1000
@@ -72,12 +73,14 @@ def _own(sigmas: Sequence[float], steps: int | None, levels: NoiseLevels) -> lis
     return values
 
 
+def _times(n: int, levels: NoiseLevels) -> list[float]:
+    return linspace(levels.time(levels.sigma_max), levels.time(levels.sigma_min), n)
+
+
 @schedule_rule("normal", label="Normal", aliases=("uniform", "discrete"))
 def normal(n: int, levels: NoiseLevels) -> list[float]:
     """Evenly spaced training times from sigma_max to sigma_min."""
-    return [
-        levels.sigma_at(t) for t in linspace(levels.time(levels.sigma_max), levels.time(levels.sigma_min), n)
-    ]
+    return [levels.sigma_at(t) for t in _times(n, levels)]
 
 
 RHO = Option("rho", 7.0, 0.1, 100.0, "larger puts more steps near sigma_min")
@@ -90,7 +93,7 @@ def karras(n: int, levels: NoiseLevels, rho: float) -> list[float]:
 
 
 @schedule_rule("exponential", label="Exponential")
-def exponential(n: int, levels: NoiseLevels) -> list[float]:
+def exponential(n: int, levels: NoiseLevels) -> Sequence[float]:
     """log sigma evenly spaced."""
     return polyexponential(n, levels, 1.0)
 
@@ -109,8 +112,7 @@ def polyexponential(n: int, levels: NoiseLevels, rho: float) -> list[float]:
 @schedule_rule("sgm_uniform", label="SGM Uniform", aliases=("trailing",))
 def sgm_uniform(n: int, levels: NoiseLevels) -> list[float]:
     """n + 1 evenly spaced training times without the last."""
-    times = linspace(levels.time(levels.sigma_max), levels.time(levels.sigma_min), n + 1)
-    return [levels.sigma_at(t) for t in times[:-1]]
+    return [levels.sigma_at(t) for t in _times(n + 1, levels)[:-1]]
 
 
 @schedule_rule("simple", label="Simple")

@@ -1,7 +1,7 @@
 """What a sampler is: a generator over a Run, with what it declares about itself.
 
-Notation of the whole folder: a noised latent is x = alpha(sigma) * x0 + sigma * noise, `denoised` is the model's x0.
-Variance-exploding coordinates (models of eps, v, x0, EDM) have alpha = 1, rectified flow has alpha = 1 - sigma.
+Notation of the whole folder: a noised latent is x = alpha * x0 + sigma * noise (process.py), `denoised` is
+the model's prediction of x0, lambda is log(alpha / sigma).
 """
 
 from __future__ import annotations
@@ -47,15 +47,11 @@ class Option:
     def check(self, value: Any, owner: str) -> Value:
         """`value` as this option's type. Raises OptionError outside the range."""
         if self.choices:
-            fits = value in self.choices
-        else:
-            value = self._number(value)
-            fits = value is not None and self.low <= value <= self.high
-        if not fits or value is None:
-            raise OptionError(
-                f"option {self.name} is out of range", owner, self.expected, "change or leave it out"
-            )
-        return value
+            if value in self.choices:
+                return value
+        elif (number := self._number(value)) is not None and self.low <= number <= self.high:
+            return number
+        raise OptionError(f"option {self.name}={value!r}", owner, self.expected)
 
     def _number(self, value: Any) -> float | int | None:
         if isinstance(value, bool):
@@ -70,7 +66,7 @@ class Option:
 
 
 def resolve(declared: Sequence[Option], given: Mapping[str, Any] | None, owner: str) -> dict[str, Value]:
-    """Every declared option with its value. Raises OptionError for an unknown name or a value out of range."""
+    """Every declared option with its value. Raises OptionError for an unknown name or a bad value."""
     values: dict[str, Value] = {option.name: option.default for option in declared}
     by_name = {option.name: option for option in declared}
     for name, value in (given or {}).items():
@@ -105,7 +101,8 @@ class Run:
 
     def steps(self) -> Iterator[tuple[float, float]]:
         """(sigma, sigma_next) of each step; `index` counts along."""
-        for self.index, pair in enumerate(pairwise(self.sigmas)):
+        for index, pair in enumerate(pairwise(self.sigmas)):
+            self.index = index
             yield pair
 
     def noise(self, sigma: float, sigma_next: float) -> Tensor:
@@ -161,9 +158,7 @@ class SamplerSpec:
     ) -> Run:
         """A Run with everything checked. Raises OptionError for bad sigmas, options or process."""
         if levels.is_flow and not self.flow:
-            raise OptionError(
-                f"sampler {self.name} is not valid for rectified flow", todo="choose another sampler"
-            )
+            raise OptionError("not valid for rectified flow", f"sampler {self.name}", todo="choose another")
         values = resolve(self.options, options, f"sampler {self.name}")
         return Run(levels.check(sigmas), levels, noise, values)
 

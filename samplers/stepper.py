@@ -1,4 +1,4 @@
-"""Driving a method from someone else's loop: timesteps known beforehand, then one `step` per model evaluation."""
+"""Driving a method from someone else's loop: timesteps known beforehand, one `step` per evaluation."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ from .spec import Noise, SamplerSpec
 
 
 class Stepper:
-    """for t in stepper.timesteps:
-            sample = stepper.step(model(stepper.scale(sample, t), t), t, sample)
+    """The method as an object that is called once per model evaluation.
+
+        sample = stepper.begin(noise * stepper.evaluated[0])
+        for t in stepper.timesteps:
+            sample = stepper.step(network(stepper.scale(sample, t), t), t, sample)
 
     Args:
-        prediction: what the model's output is: denoised, or eps, v, x0, flow, edm as in `NoiseLevels.scalings`.
+        prediction: what the output is: "denoised", or a name that `levels.scalings` knows ("eps", "v", ...).
 
     Attributes:
         evaluated: the sigma of every model evaluation, from a dry run of the method on an empty latent.
         timesteps: the same as what the network is told.
 
     Raises:
-        OptionError: as `drive` does; `step` also when called out of turn.
+        OptionError: as `drive` does, and from `step` when called out of turn.
+        NonFiniteError: as `drive` does.
     """
 
     def __init__(
@@ -43,77 +47,73 @@ class Stepper:
         self.spec = find_sampler(sampler)
         self.levels = levels
         self.prediction = prediction
+        self.done = 0
         self._sigmas, self._noise, self._options = list(sigmas), noise, dict(options or {})
-        self.evaluated = self._rehearse()
-        self.timesteps = [levels.timestep(sigma) for sigma in self.evaluated]
         self._watch = FiniteWatch(len(self._sigmas) - 1)
         self._walk: Walk | None = None
-        self.done = 0
+        self.evaluated = self._rehearse()
+        self.timesteps = [levels.timestep(sigma) for sigma in self.evaluated]
+
+    def _start(self, x: Tensor, noise: Noise | None) -> Walk:
+        return Walk(self.spec, self.spec.run(self._sigmas, self.levels, noise, self._options), x)
 
     def _rehearse(self) -> list[float]:
         empty = torch.empty(0)
-        run = self.spec.run(self._sigmas, self.levels, lambda sigma, sigma_next: empty, self._options)
-        walk, seen = Walk(self.spec, run, empty), []
+        walk, sigmas = self._start(empty, lambda sigma, sigma_next: empty), []
         while walk.asked is not None:
-            seen.append(walk.asked[1])
+            sigmas.append(walk.asked[1])
             walk.answer(empty)
-        return seen
+        return sigmas
 
     @torch.no_grad()
     def begin(self, sample: Tensor) -> Tensor:
-        """Start at `sample`, a latent at the first sigma; the latent to evaluate first (churn has noised it)."""
-        run = self.spec.run(self._sigmas, self.levels, self._noise, self._options)
-        self._walk, self.done = Walk(self.spec, run, sample), 0
-        self._watch = FiniteWatch(len(self._sigmas) - 1)
-        assert self._walk.asked is not None  # there is at least one step
-        return self._walk.asked[0].detach()
+        """Start, or start again, at a latent of the first sigma; gives the latent to evaluate first.
+
+        That is `sample` itself unless the method noises it (churn). `step` calls this where nobody did.
+        """
+        self.done, self._watch = 0, FiniteWatch(len(self._sigmas) - 1)
+        # a tensor object of our own: `_take` may point it at other memory
+        self._walk = self._start(sample.detach(), self._noise)
+        return _asked(self._walk).detach()
 
     def scale(self, sample: Tensor, t: float) -> Tensor:
-        """c_in * sample: what the network sees at timestep t."""
-        return sample * self.levels.scale_input(self._sigma(t))
+        """c_in * sample: what the network sees at timestep t, the next one due."""
+        return sample * self.levels.scale_input(self._due(t))
 
     @torch.no_grad()
     def step(self, model_output: Tensor, t: float, sample: Tensor) -> Tensor:
-        """The latent to evaluate next, or the finished one after the last timestep.
+        """The latent to evaluate next; after the last timestep, the finished one.
 
-        `sample` is the latent that was evaluated; it may differ from what the last step returned (an edit of
-        yours between steps), the method goes on from it.
+        `sample` is the latent that was evaluated. It may have been edited since the last step returned it.
         """
-        sigma = self._sigma(t)
-        if self._walk is None:
-            first = self.begin(sample)
-            if first.data_ptr() != sample.data_ptr():
-                raise OptionError(
-                    f"{self.spec.name} with churn noises the first latent", todo="call begin(sample)"
-                )
-        walk = self._walk
-        assert walk is not None and walk.asked is not None
-        at = walk.asked[0]
-        if at.data_ptr() != sample.data_ptr():
-            # the method's own variable is this tensor: give it the caller's values without writing to any
-            # memory that the caller holds
-            at.set_(sample.to(at.dtype))  # type: ignore[call-overload]
-        denoised = self._denoised(model_output, sigma, at)
+        sigma = self._due(t)
+        walk = self._walk or self._unprepared(sample)
+        x = _take(_asked(walk), sample)
+        denoised = self._denoised(model_output, sigma, x)
         self._watch.see(denoised, walk.run.index, sigma)
-        self.done += 1
         walk.answer(denoised)
-        if walk.asked is not None:
-            return walk.asked[0].detach()
+        self.done += 1
+        if walk.result is None:
+            return _asked(walk).detach()
         self._watch.finish()
-        assert walk.result is not None
         return walk.result
 
-    def _sigma(self, t: float) -> float:
+    def _unprepared(self, sample: Tensor) -> Walk:
+        first = self.begin(sample)
+        assert self._walk is not None  # begin has set it
+        if first.data_ptr() == sample.data_ptr():
+            return self._walk
+        self._walk = None
+        raise OptionError(f"{self.spec.name} noises the first latent", todo="call begin(sample) first")
+
+    def _due(self, t: float) -> float:
+        given = float(t)
         if self.done >= len(self.timesteps):
+            raise OptionError(f"timestep {given:g} after the last", todo="call begin(sample) to start again")
+        due = self.timesteps[self.done]
+        if abs(given - due) > 1e-3 * max(1.0, abs(due)):
             raise OptionError(
-                f"step at timestep {float(t):g} after the last one", todo="call begin(sample) to start again"
-            )
-        expected = self.timesteps[self.done]
-        if abs(float(t) - expected) > 1e-3 * max(1.0, abs(expected)):
-            raise OptionError(
-                f"step at timestep {float(t):g}",
-                expected=f"{expected:g}",
-                todo="go through `timesteps` in order",
+                f"timestep {given:g} out of turn", expected=f"{due:g}", todo="follow `timesteps`"
             )
         return self.evaluated[self.done]
 
@@ -121,4 +121,16 @@ class Stepper:
         if self.prediction == "denoised":
             return output
         skip, out, _ = self.levels.scalings(self.prediction, sigma)
-        return torch.add(x * skip, output.to(x.dtype), alpha=out)
+        return (x * skip).add_(output, alpha=out)
+
+
+def _asked(walk: Walk) -> Tensor:
+    assert walk.asked is not None  # `_due` refuses a step after the last
+    return walk.asked[0]
+
+
+def _take(x: Tensor, sample: Tensor) -> Tensor:
+    """Make the method's x the caller's sample, writing to no memory that the caller holds."""
+    if x.data_ptr() != sample.data_ptr():
+        x.set_(sample.detach().to(x))  # type: ignore[call-overload]
+    return x
