@@ -86,10 +86,6 @@ def _surface(thing: Thing, size: int) -> NDArray[np.float32]:
     if thing.style == "outlined":
         inside = _cover(_polygons(thing.shape)[:1], thing, 0.8, size)
         return (dark + inside[..., None] * (base - dark)).astype(np.float32)
-    if thing.style == "dotted":
-        step = 0.0625
-        near = np.hypot((x % step) - step / 2, (y % step) - step / 2) < 0.28 * step
-        return np.where(near[..., None], dark, base).astype(np.float32)
     raise ValueError(f"unknown style {thing.style!r} of a {thing.shape}")
 
 

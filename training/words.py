@@ -49,7 +49,7 @@ RELATIONS: dict[str, tuple[int, int] | None] = {
 STRIPES: tuple[str, ...] = ("horizontal", "vertical")
 STRIPE_PERIOD = 0.25  # of the picture's side: two bands of 16 pixels at 128
 
-STYLES: tuple[str, ...] = ("flat", "outlined", "shaded", "dotted")
+STYLES: tuple[str, ...] = ("flat", "outlined", "shaded")
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "large": ("big", "huge"),
