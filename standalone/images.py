@@ -1,4 +1,6 @@
-"""Pictures in: any file Pillow reads, checked and brought to 8-bit RGB (or grey for masks); sizes, and grids."""
+"""Pictures in: any file Pillow reads, checked and brought to 8-bit RGB (or grey for masks); sizes, and
+grids.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ Size = tuple[int, int]  # width, height
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """The decoded picture, turned as its EXIF orientation says. FileError for what cannot be read or is too large."""
+    """The decoded picture, turned as its EXIF orientation says. FileError for what cannot be read or is too
+    large.
+    """
     path = Path(path)
     try:
         with warnings.catch_warnings():
@@ -29,13 +33,17 @@ def open_image(path: str | Path) -> Image.Image:
     except FileNotFoundError:
         raise FileError("no such picture", where=path, todo="check the path") from None
     except Image.DecompressionBombError as error:
-        raise FileError(f"the picture is too large ({error})", path, f"at most {MAX_PIXELS:,} pixels") from None
+        raise FileError(
+            f"the picture is too large ({error})", path, f"at most {MAX_PIXELS:,} pixels"
+        ) from None
     except UnidentifiedImageError:
         raise FileError(
             "not a picture", path, "a PNG, JPEG, WebP, TIFF, BMP or GIF file", "check that the path is right"
         ) from None
     except (OSError, SyntaxError, ValueError) as error:
-        raise FileError(f"cannot read this picture: {error}", path, todo="save or download it again") from None
+        raise FileError(
+            f"cannot read this picture: {error}", path, todo="save or download it again"
+        ) from None
 
 
 def _limit(size: Size, path: Path) -> None:
@@ -67,6 +75,16 @@ def load_mask(path: str | Path) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("L")
 
 
+def load_hole(path: str | Path) -> Image.Image:
+    """What is transparent in a picture as a mask: white where to repaint. OptionError where nothing is."""
+    image = open_image(path)
+    if not _transparent(image):
+        raise OptionError(
+            "nothing in this picture is transparent", path, "a hole to repaint", "give --mask FILE"
+        )
+    return ImageOps.invert(image.convert("RGBA").getchannel("A"))
+
+
 def _transparent(image: Image.Image) -> bool:
     return "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA")
 
@@ -80,8 +98,12 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.nan_to_num(values).clip(0, top) * (255.0 / top)).round().astype(np.uint8))
 
 
-def check_mask(mask: Image.Image, image: Image.Image, resize: bool, where: object | None = None) -> Image.Image:
-    """The mask at the picture's size: as it is, scaled when `resize`, OptionError naming both sizes otherwise."""
+def check_mask(
+    mask: Image.Image, image: Image.Image, resize: bool, where: object | None = None
+) -> Image.Image:
+    """The mask at the picture's size: as it is, scaled when `resize`, OptionError naming both sizes
+    otherwise.
+    """
     if mask.size == image.size:
         return mask
     if not resize:
@@ -146,7 +168,11 @@ def fill(image: Image.Image, size: Size) -> Image.Image:
     return Image.fromarray(np.pad(np.asarray(inner), (down, across, *channels), mode="edge"))
 
 
-RESIZE: dict[str, Callable[[Image.Image, Size], Image.Image]] = {"stretch": stretch, "crop": crop, "fill": fill}
+RESIZE: dict[str, Callable[[Image.Image, Size], Image.Image]] = {
+    "stretch": stretch,
+    "crop": crop,
+    "fill": fill,
+}
 
 
 def fit_image(image: Image.Image, size: Size, mode: str = "crop") -> Image.Image:
@@ -157,7 +183,9 @@ def fit_image(image: Image.Image, size: Size, mode: str = "crop") -> Image.Image
 
 
 def grid(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
-    """All pictures on one sheet, row by row, as near to a square as their number allows; cells of the largest size."""
+    """All pictures on one sheet, row by row, as near to a square as their number allows; cells of the
+    largest size.
+    """
     if not images:
         raise OptionError("no pictures to put on a grid", expected="at least one")
     columns = columns or math.ceil(math.sqrt(len(images)))

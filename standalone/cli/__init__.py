@@ -1,0 +1,91 @@
+"""The command line. `main` finds the command, runs it and turns every failure into one line and an exit code.
+
+0: done. 1: a failure of ours (--debug shows the trace). 2: something to put right. 130: stopped with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+
+from ... import __version__
+from ...core.errors import OptionError, SigmaGraftError
+
+# command -> (module of this folder, one line of help); each module has `run(argv) -> int`
+COMMANDS = {
+    "txt2img": ("txt2img", "pictures from a prompt (what runs when no command is named)"),
+    "img2img": ("img2img", "a picture redrawn after a prompt, by --strength"),
+    "inpaint": ("inpaint", "the masked part of a picture repainted"),
+    "samplers": ("samplers", "the samplers, what they do and their options"),
+    "schedules": ("schedules", "the noise schedules and their options"),
+    "inspect": ("inspect_file", "what a weights file or a picture is"),
+}
+DEFAULT = "txt2img"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; `argv` as after the program's name. Returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    try:
+        return _dispatch(words)
+    except KeyboardInterrupt:
+        _say("stopped")
+        return 130
+    except BrokenPipeError:  # the reader of our output has left (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except SigmaGraftError as error:
+        if debug:
+            traceback.print_exc()
+        _say(str(error))
+        return 2
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        _say(f"{type(error).__name__}: {error}" + ("" if debug else "; run again with --debug for the trace"))
+        return 1
+
+
+def _say(text: str) -> None:
+    print(f"sigmagraft: {' '.join(text.split())}", file=sys.stderr)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        print(f"sigmagraft {__version__}")
+        return 0
+    name = DEFAULT
+    if words[0] in COMMANDS:
+        name = words.pop(0)
+    else:
+        _refuse_typo(words[0])
+    return import_module(f".{COMMANDS[name][0]}", __name__).run(words)
+
+
+def _refuse_typo(word: str) -> None:
+    """A single word one slip away from a command is no prompt: minutes of work would hang on it."""
+    close = get_close_matches(word, COMMANDS, n=1, cutoff=0.8)
+    if close:
+        todo = f"did you mean {close[0]!r}? To draw that word: sigmagraft txt2img {word}"
+        raise OptionError(f"unknown command {word!r}", todo=todo)
+
+
+def _help() -> str:
+    rows = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    return f"""usage: sigmagraft [command] [options]
+
+  sigmagraft "a large red circle on a blue background"     draws it with the bundled model
+  sigmagraft --model dreams.safetensors "a castle, dawn"   draws with your checkpoint
+
+commands:
+{rows}
+
+`sigmagraft COMMAND --help` tells a command's options, `sigmagraft --version` the version."""

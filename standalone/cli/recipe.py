@@ -1,0 +1,209 @@
+"""The settings of a run: defaults, over them a picture's own (--from-image), over them what was given."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import FileError, OptionError, nearest
+from .. import metadata, output
+from .options import DEFAULTS
+
+Settings = dict[str, Any]
+_PATHS = ("model", "vae", "text_encoder", "image", "mask")
+_FLAGS = ("resize_mask", "invert_mask")
+_TEXTS = (
+    *_PATHS,
+    "prompt",
+    "negative",
+    "sampler",
+    "schedule",
+    "emphasis",
+    "noise",
+    "resize",
+    "model_hash",
+    "model_name",
+)
+_LOADING_TEXTS = ("prediction", "variant", "subfolder", "revision", "dtype")
+_KINDS: dict[str, Any] = (
+    dict.fromkeys((*_TEXTS, *_LOADING_TEXTS), str)
+    | dict.fromkeys(("steps", "seed", "clip_skip", "only_masked"), int)
+    | dict.fromkeys(("cfg", "cfg_rescale", "strength", "mask_blur", "shift"), (int, float))
+    | dict.fromkeys(_FLAGS, bool)
+    | {"options": dict}
+)
+_HASH_DIGITS = 10  # as many of the SHA-256 as A1111 writes
+
+
+def settings_of(args: Namespace) -> tuple[Settings, list[str]]:
+    """All settings of the run, and notes for a person about what a picture's text held and cannot be done."""
+    given = vars(args).copy()
+    name, options = given.pop("sampler", (None, {}))
+    options |= dict(given.pop("option", []))
+    if name is not None:
+        given["sampler"] = name
+    recorded, notes = _from_picture(given) if "from_image" in given else ({}, [])
+    if name is not None and name != recorded.get("sampler"):
+        recorded.pop("options", None)  # they were the other sampler's
+        recorded.pop("schedule", None)
+    settings = DEFAULTS | recorded | given
+    settings["options"] = recorded.get("options", {}) | options
+    return settings, notes
+
+
+def _from_picture(given: Settings) -> tuple[Settings, list[str]]:
+    path = given["from_image"]
+    read = metadata.from_text(output.read_text(path))
+    settings = {name: value for name, value in read.settings.items() if _fits(name, value)}
+    if not settings:
+        raise FileError("its text holds no settings that can be read", path, "A1111's or our parameters text")
+    if "size" in settings:
+        settings["size"] = tuple(settings["size"])
+    for name in _PATHS:
+        if name in settings:
+            settings[name] = os.path.expanduser(settings[name])
+    if "model" not in settings and "model" not in given:
+        model = f"{settings.get('model_name', 'unknown')!r} (hash {settings.get('model_hash', 'unknown')})"
+        raise OptionError(f"made with the model {model}", path, todo="name its file with --model")
+    unused = [*read.other, *(name for name in read.settings if name not in settings)]
+    notes = [f"{path}: not used: {', '.join(unused)}"] if unused else []
+    if settings.get("model", DEFAULTS["model"]) != DEFAULTS["model"] and "model" not in given:
+        notes.append(f"{path}: its model is {settings['model']}")
+    return settings, notes
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a value read from a picture, which anybody may have written, is of the kind the setting
+    takes.
+    """
+    if name == "size":
+        return isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value)
+    if name == "embeddings":
+        return isinstance(value, list) and all(isinstance(path, str) for path in value)
+    return (
+        name in _KINDS and isinstance(value, _KINDS[name]) and (name in _FLAGS or not isinstance(value, bool))
+    )
+
+
+def prompts_of(settings: Settings) -> list[str]:
+    """The prompts of the run, one a picture. OptionError where there is none, FileError for a bad file."""
+    if "prompt_file" in settings:
+        prompts = _prompt_lines(settings["prompt_file"])
+    elif "prompt" in settings or "from_image" in settings:
+        prompts = [settings.get("prompt", "")]
+    else:
+        raise OptionError(
+            "no prompt", expected="words for what the picture shows", todo='such as sigmagraft "a red circle"'
+        )
+    for text in [*prompts, settings["negative"]]:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise OptionError(f"the prompt {text[:40]!a} is not valid UTF-8 text") from None
+    return prompts
+
+
+def _prompt_lines(path: str) -> list[str]:
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileError(
+            f"not UTF-8 text: {error.reason} at byte {error.start}", path, todo="save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise FileError(f"cannot read the prompts: {error.strerror or error}", path) from None
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines:
+        raise FileError("no prompt in this file", path, "one prompt a line")
+    return lines
+
+
+def check_names(settings: Settings) -> None:
+    """Bring sampler and schedule to their registered names and check the options. OptionError before any
+    model loads.
+    """
+    from ... import samplers
+    from ..emphasis import find_emphasis
+
+    spec = _registered(samplers.SAMPLERS, settings["sampler"])
+    settings["sampler"] = spec.name
+    if settings.get("schedule"):
+        settings["schedule"] = _registered(samplers.SCHEDULES, settings["schedule"]).name
+    known = {option.name: option for option in spec.options}
+    for name, value in settings["options"].items():
+        if name not in known:
+            todo = nearest(name, known) if known else "it has none"
+            raise OptionError(f"sampler {spec.name} has no option {name!r}", "--option", todo=todo)
+        settings["options"][name] = known[name].check(value, f"sampler {spec.name}, option {name} = {value}")
+    find_emphasis(settings["emphasis"])
+
+
+def _registered(registry: Any, name: str) -> Any:
+    """By name, alias, or label ("DPM++ 2M")."""
+    labelled = [spec for spec in registry if spec.label.lower() == name.lower()]
+    return labelled[0] if labelled else registry[name]
+
+
+def recorded(result: Mapping[str, Any], settings: Settings, model: Settings) -> Settings:
+    """What goes into every picture of a run: the pipeline's settings, the model, and where the inputs were."""
+    kept = {name: value for name, value in result.items() if name not in ("batch", "prompt", "seed", "model")}
+    names = (
+        "vae",
+        "text_encoder",
+        "prediction",
+        "shift",
+        "variant",
+        "subfolder",
+        "revision",
+        "embeddings",
+        "dtype",
+    )
+    inputs = ("image", "mask", "resize", "resize_mask", "invert_mask") if "image" in settings else ()
+    kept |= {name: settings[name] for name in (*names, *inputs) if name in settings}
+    kept |= model
+    for name in _PATHS:
+        if name in kept:
+            kept[name] = portable(kept[name])
+    if "embeddings" in kept:
+        kept["embeddings"] = [portable(path) for path in kept["embeddings"]]
+    return kept
+
+
+def portable(path: str) -> str:
+    """A path that works from any folder without telling the user's name; what is no path here stays as it
+    is.
+    """
+    if not os.path.exists(path):
+        return path
+    full = Path(path).resolve()
+    home = Path.home()
+    return str(Path("~") / full.relative_to(home)) if full.is_relative_to(home) else str(full)
+
+
+class FileHash:
+    """A file's SHA-256, first digits, computed beside the work (hashlib leaves the interpreter free)."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._digits: str | None = None
+        self._thread = threading.Thread(target=self._compute, args=(Path(path),), daemon=True)
+        self._thread.start()
+
+    def digits(self) -> str | None:
+        """Wait for it; None for a folder, a hub id or what cannot be read."""
+        self._thread.join()
+        return self._digits
+
+    def _compute(self, path: Path) -> None:
+        if not path.is_file():
+            return
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        self._digits = digest.hexdigest()[:_HASH_DIGITS]

@@ -1,0 +1,46 @@
+"""Rows in aligned columns, and the same as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+
+def show(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells under each other, the first being the head; the last column is not padded."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def option_lines(owner: str, options: Sequence[Any]) -> list[str]:
+    """One line for each option: owner:name=default, its range and what it does."""
+    lines = [
+        f"  {owner}:{option.name}={option.default}  ({option.expected})  {option.help}".rstrip()
+        for option in options
+    ]
+    width = shutil.get_terminal_size((120, 24)).columns
+    return [line if len(line) <= width else line[: width - 3] + "..." for line in lines]
+
+
+def option_json(option: Any) -> dict[str, Any]:
+    """An option for a program; a side without a limit is null (JSON has no infinity)."""
+    low, high = (bound if math.isfinite(bound) else None for bound in (option.low, option.high))
+    return {
+        "name": option.name,
+        "default": option.default,
+        "low": low,
+        "high": high,
+        "choices": list(option.choices),
+        "help": option.help,
+    }
+
+
+def dump(value: Any) -> None:
+    """Print as JSON."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
