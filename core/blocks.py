@@ -17,7 +17,10 @@ from .patch import Block, Extra, Hooks
 
 
 def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
-    """[cos(t f_i), sin(t f_i)] with f_i = 10000^(-2i/width): [batch] -> [batch, width], fp32 (DDPM, arXiv:2006.11239)."""
+    """[cos(t f_i), sin(t f_i)] with f_i = 10000^(-2i/width) (arXiv:2006.11239).
+
+    timesteps [batch] -> [batch, width], fp32.
+    """
     half = width // 2
     powers = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
     angles = timesteps.float()[:, None] * torch.exp(-math.log(10000.0) * powers)[None]
@@ -29,10 +32,15 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, emb_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.in_layers = nn.Sequential(nn.GroupNorm(32, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1))
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(32, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
+        )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb_channels, out_channels))
         self.out_layers = nn.Sequential(
-            nn.GroupNorm(32, out_channels), nn.SiLU(), nn.Identity(), nn.Conv2d(out_channels, out_channels, 3, padding=1)
+            nn.GroupNorm(32, out_channels),
+            nn.SiLU(),
+            nn.Identity(),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1),
         )
         same = channels == out_channels
         self.skip_connection = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
@@ -64,9 +72,9 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, causal: bool = False) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v by heads; q [batch, n, channels], k and v [batch, m, channels] -> [batch, n, channels]."""
-    split = [t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v)]
-    return F.scaled_dot_product_attention(*split, is_causal=causal).transpose(1, 2).flatten(-2)
+    """softmax(q k^T / sqrt(d)) v by heads: q [batch, n, channels], k, v [batch, m, channels] -> q's shape."""
+    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(-2)
 
 
 class GEGLU(nn.Module):
@@ -86,7 +94,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(GEGLU(channels, channels * 4), nn.Identity(), nn.Linear(channels * 4, channels))
+        self.net = nn.Sequential(
+            GEGLU(channels, channels * 4), nn.Identity(), nn.Linear(channels * 4, channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -104,7 +114,9 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor, context: Tensor, extra1: Sequence[Extra] = (), extra2: Sequence[Extra] = ()) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Tensor, extra1: Sequence[Extra] = (), extra2: Sequence[Extra] = ()
+    ) -> Tensor:
         x = x + self.attn1(self.norm1(x), None, extra1)
         x = x + self.attn2(self.norm2(x), context, extra2)
         return x + self.ff(self.norm3(x))
@@ -120,14 +132,20 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(32, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels) if use_linear else nn.Conv2d(channels, channels, 1)
-        self.transformer_blocks = nn.ModuleList(TransformerBlock(channels, context_dim, heads) for _ in range(depth))
+        self.transformer_blocks = nn.ModuleList(
+            TransformerBlock(channels, context_dim, heads) for _ in range(depth)
+        )
         self.proj_out = nn.Linear(channels, channels) if use_linear else nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x: Tensor, context: Tensor, hooks: Hooks | None = None, block: Block = ("middle", 0)) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Tensor, hooks: Hooks | None = None, block: Block = ("middle", 0)
+    ) -> Tensor:
         tokens = self.norm(x).permute(0, 2, 3, 1).flatten(1, 2)
         tokens = _project(self.proj_in, tokens)
         for index, layer in enumerate(self.transformer_blocks):
-            extras = [hooks.attention(block, index, name) for name in ("attn1", "attn2")] if hooks else ((), ())
+            extras = (
+                [hooks.attention(block, index, name) for name in ("attn1", "attn2")] if hooks else ((), ())
+            )
             tokens = layer(tokens, context, *extras)
         out = _project(self.proj_out, tokens).unflatten(1, x.shape[-2:])
         return x + out.permute(0, 3, 1, 2)

@@ -58,7 +58,7 @@ class ResidualPatch:
 class AttentionPatch:
     """A term added to one attention's output before its output projection.
 
-    ``extra(q, k, v, info)`` receives the projections [batch, tokens, channels] and answers [batch, tokens of q, channels].
+    ``extra(q, k, v, info)`` receives the projections [batch, tokens, channels] and answers in q's shape.
     """
 
     block: Block

@@ -18,5 +18,7 @@ def count(shapes: Shapes, pattern: str) -> int:
 def require(shapes: Shapes, name: str, what: str) -> tuple[int, ...]:
     """The shape of ``name``; FileError where it is missing, as every file that holds ``what`` has it."""
     if name not in shapes:
-        raise FileError(f"no tensor {name!r}", expected=f"{what} in the LDM layout", todo="check that the file is whole")
+        raise FileError(
+            f"no tensor {name!r}", expected=f"{what} in the LDM layout", todo="check that the file is whole"
+        )
     return shapes[name]

@@ -44,7 +44,9 @@ class TextConfig:
             layers=count(shapes, "text_model.encoder.layers.{}.mlp.fc1.weight"),
             heads=max(width // 64, 1),
             intermediate=fc1[0],
-            max_length=require(shapes, "text_model.embeddings.position_embedding.weight", "a text encoder")[0],
+            max_length=require(shapes, "text_model.embeddings.position_embedding.weight", "a text encoder")[
+                0
+            ],
             act=act or ("quick_gelu" if width <= 768 else "gelu"),
             projection=projection[0] if projection else None,
         )
@@ -103,14 +105,21 @@ class Embeddings(nn.Module):
         self.position_embedding = nn.Embedding(c.max_length, c.width)
 
 
+class Layers(nn.Module):
+    """The stack of encoder layers, one name deep as in the files."""
+
+    def __init__(self, c: TextConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(c) for _ in range(c.layers))
+
+
 class TextModel(nn.Module):
     """Embeddings, layers and the final norm."""
 
     def __init__(self, c: TextConfig) -> None:
         super().__init__()
         self.embeddings = Embeddings(c)
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList(EncoderLayer(c) for _ in range(c.layers))
+        self.encoder = Layers(c)
         self.final_layer_norm = nn.LayerNorm(c.width)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count as _integers
 
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from ..core.blocks import Downsample, ResBlock, SpatialTransformer, Upsample, timestep_embedding
 from ..core.errors import FileError
-from ..core.patch import Hooks
+from ..core.patch import Block, Hooks
 from ..core.shapes import Shapes, count, require
 
 
@@ -87,7 +88,15 @@ def _levels(shapes: Shapes) -> list[tuple[int, int, int]]:
 class Stage(nn.Sequential):
     """One numbered input, middle or output block: any of ResNet, transformer, resampling, convolution, in order."""
 
-    def forward(self, x, silu_emb, context, hooks, block, size=None):  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self,
+        x: Tensor,
+        silu_emb: Tensor,
+        context: Tensor,
+        hooks: Hooks | None,
+        block: Block,
+        size: Sequence[int] | None = None,
+    ) -> Tensor:
         for layer in self:
             if isinstance(layer, ResBlock):
                 x = layer(x, silu_emb)
@@ -113,7 +122,9 @@ class UNet(nn.Module):
         widths = [c.model_channels * m for m in c.channel_mult]
         self.input_blocks, skips = _input_blocks(c, widths, emb)
         middle = widths[-1]
-        attention = [_transformer(c, middle, c.transformer_depth_middle)] if c.transformer_depth_middle else []
+        attention = (
+            [_transformer(c, middle, c.transformer_depth_middle)] if c.transformer_depth_middle else []
+        )
         self.middle_block = Stage(ResBlock(middle, emb, middle), *attention, ResBlock(middle, emb, middle))
         self.output_blocks = _output_blocks(c, widths, emb, skips)
         self.out = nn.Sequential(
@@ -121,7 +132,12 @@ class UNet(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, timesteps: Tensor, context: Tensor, y: Tensor | None = None, hooks: Hooks | None = None
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        y: Tensor | None = None,
+        hooks: Hooks | None = None,
     ) -> Tensor:
         """x [b, in, h, w], timesteps [b], context [b, tokens, context_dim], y [b, adm] -> [b, out, h, w]."""
         emb = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(x.dtype))

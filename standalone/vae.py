@@ -27,7 +27,9 @@ class VAEConfig:
         """The sizes in a state dict's shapes (names without ``first_stage_model.``); FileError where one is missing."""
         levels = count(shapes, "encoder.down.{}.block.0.conv1.weight")
         conv_in = require(shapes, "encoder.conv_in.weight", "a VAE")
-        widths = [require(shapes, f"encoder.down.{i}.block.0.conv1.weight", "a VAE")[0] for i in range(levels)]
+        widths = [
+            require(shapes, f"encoder.down.{i}.block.0.conv1.weight", "a VAE")[0] for i in range(levels)
+        ]
         z_channels = require(shapes, "decoder.conv_in.weight", "a VAE")[1]
         quant = shapes.get("quant_conv.weight")
         return cls(
@@ -103,9 +105,13 @@ class Upsample(nn.Module):
 class Level(nn.Module):
     """The ResNet blocks of one resolution and the step to the next."""
 
-    def __init__(self, channels: int, out_channels: int, blocks: int, resample: tuple[str, nn.Module] | None) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, blocks: int, resample: tuple[str, nn.Module] | None
+    ) -> None:
         super().__init__()
-        self.block = nn.ModuleList(ResnetBlock(channels if i == 0 else out_channels, out_channels) for i in range(blocks))
+        self.block = nn.ModuleList(
+            ResnetBlock(channels if i == 0 else out_channels, out_channels) for i in range(blocks)
+        )
         self.resample = resample[0] if resample else None
         if resample:
             self.add_module(*resample)
@@ -137,7 +143,12 @@ class Encoder(nn.Module):
         widths = [c.ch * m for m in c.ch_mult]
         self.conv_in = nn.Conv2d(c.in_channels, c.ch, 3, padding=1)
         self.down = nn.ModuleList(
-            Level(below, width, c.num_res_blocks, ("downsample", Downsample(width)) if i < len(widths) - 1 else None)
+            Level(
+                below,
+                width,
+                c.num_res_blocks,
+                ("downsample", Downsample(width)) if i < len(widths) - 1 else None,
+            )
             for i, (below, width) in enumerate(zip([c.ch, *widths], widths, strict=False))
         )
         self.mid = Middle(widths[-1])
@@ -211,5 +222,3 @@ class VAE(nn.Module):
 
 def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(32, channels, eps=1e-6)
-
-

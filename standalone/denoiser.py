@@ -1,0 +1,49 @@
+"""A UNet with its noise levels as a denoiser: denoised = c_skip * x + c_out * network(c_in * x, timestep)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..core.patch import Hooks
+from ..samplers.levels import NoiseLevels
+from .conditioning import Conditioning
+from .unet import UNet
+
+
+class Denoiser:
+    """Predicts x0 from x [b, c, h, w] at one sigma, for whatever the network itself predicts.
+
+    ``concat`` [1, extra, h, w] are the further input channels of inpainting and depth models; ``hooks`` answers the
+    adapters' patches for one evaluation.
+    """
+
+    def __init__(self, unet: UNet, levels: NoiseLevels, prediction: str, dtype: torch.dtype) -> None:
+        self.unet = unet
+        self.levels = levels
+        self.prediction = prediction
+        self.dtype = dtype
+        self.concat: Tensor | None = None
+        self.hooks: Callable[[float], Hooks | None] = lambda sigma: None
+
+    def output(self, x: Tensor, sigma: float, cond: Conditioning) -> Tensor:
+        """The network's raw output [b, c, h, w] in x's dtype."""
+        _, _, c_in = self.levels.scalings(self.prediction, sigma)
+        scaled = (x * c_in if c_in != 1.0 else x).to(self.dtype)
+        if self.concat is not None:
+            scaled = torch.cat([scaled, self.concat.to(self.dtype).expand(len(x), -1, -1, -1)], dim=1)
+        timesteps = torch.full((len(x),), self.levels.timestep(sigma), device=x.device, dtype=torch.float32)
+        scaled = scaled.contiguous(memory_format=torch.channels_last)
+        return self.unet(scaled, timesteps, cond.context, cond.vector, self.hooks(sigma)).to(x.dtype)
+
+    def denoised(self, output: Tensor, x: Tensor, sigma: float) -> Tensor:
+        """c_skip * x + c_out * output."""
+        c_skip, c_out, _ = self.levels.scalings(self.prediction, sigma)
+        if c_skip == 0.0:
+            return output * c_out
+        return torch.add(x if c_skip == 1.0 else x * c_skip, output, alpha=c_out)
+
+    def __call__(self, x: Tensor, sigma: float, cond: Conditioning) -> Tensor:
+        return self.denoised(self.output(x, sigma, cond), x, sigma)

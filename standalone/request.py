@@ -1,0 +1,156 @@
+"""Everything one call of the pipeline was asked for, checked before anything runs."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import OptionError, nearest
+from .model import ModelInfo
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_STEPS = 1000
+MAX_SIDE = 16384
+MAX_SEED = 2**64 - 1
+
+
+@dataclass(kw_only=True)
+class Request:
+    """Settings of one run; see ``Pipeline.__call__`` for their meaning."""
+
+    prompt: str | list[str]
+    negative: str | list[str] = ""
+    size: tuple[int, int] | None = None  # width, height
+    steps: int = 20
+    cfg: float = 7.0
+    cfg_rescale: float = 0.0
+    sampler: str = "dpmpp_2m"
+    schedule: str | None = None
+    options: dict[str, Any] | None = None
+    seed: int | list[int] | None = None
+    batch: int = 1
+    image: Image.Image | None = None
+    mask: Image.Image | None = None
+    strength: float = 0.75
+    mask_blur: float = 4.0
+    only_masked: int | None = None
+    clip_skip: int | None = None
+    emphasis: str = "a1111"
+    noise: str = "cpu"
+    width: int = field(init=False, default=0)
+    height: int = field(init=False, default=0)
+    seeds: list[int] = field(init=False, default_factory=list)
+
+    @classmethod
+    def of(cls, prompt: str | list[str], settings: dict[str, Any]) -> Request:
+        """A request from keyword arguments; OptionError with the nearest name for one that is not a setting."""
+        known = [f.name for f in fields(cls) if f.init and f.name != "prompt"]
+        for name in settings:
+            if name not in known:
+                raise OptionError(f"unknown setting {name!r}", todo=nearest(name, known))
+        return cls(prompt=prompt, **settings)
+
+    def resolve(self, info: ModelInfo, factor: int) -> None:
+        """Fills in what was left to the model and to chance; OptionError for a value that cannot work."""
+        if isinstance(self.prompt, list) and not self.prompt:
+            raise OptionError("an empty list of prompts", expected="at least one prompt")
+        self.batch = max(self.batch, len(self.prompt)) if isinstance(self.prompt, list) else self.batch
+        _within("steps", self.steps, 1, MAX_STEPS)
+        _within("batch", self.batch, 1, 4096)
+        _within("cfg_rescale", self.cfg_rescale, 0.0, 1.0)
+        _within("cfg", self.cfg, -100.0, 1000.0)
+        _within("mask_blur", self.mask_blur, 0.0, 256.0)
+        _within("clip_skip", self.clip_skip or 1, 1, 32)
+        self._resolve_image()
+        self.size = _size(self.size or self._native(info, factor), factor)
+        self.width, self.height = self.size
+        self.seeds = _seeds(self.seed, self.batch)
+
+    def _resolve_image(self) -> None:
+        if self.image is None:
+            if self.mask is not None:
+                raise OptionError("a mask without an image", todo="give the image to repaint as well")
+            return
+        if not 0.0 < self.strength <= 1.0:
+            raise OptionError(f"strength {self.strength}", expected="above 0 and at most 1")
+        if self.mask is not None and self.mask.size != self.image.size:
+            raise OptionError(
+                "the mask is {}x{}, the image {}x{}".format(*self.mask.size, *self.image.size),
+                expected="a mask of the image's size",
+                todo="resize one of them",
+            )
+
+    def _native(self, info: ModelInfo, factor: int) -> tuple[int, int]:
+        """The image's size, in whole latent pixels; without an image the size the model was trained at."""
+        if self.image is None or self.only_masked is not None:
+            return info.native_size, info.native_size
+        width, height = self.image.size
+        return max(width // factor, 1) * factor, max(height // factor, 1) * factor
+
+    def prompts(self) -> list[str]:
+        """One prompt for each image of the batch."""
+        return _each(self.prompt, self.batch, "prompts")
+
+    def negatives(self) -> list[str]:
+        """One negative prompt for each image of the batch."""
+        return _each(self.negative, self.batch, "negative prompts")
+
+    def settings(self) -> dict[str, Any]:
+        """What makes the same pictures again, as JSON-able values (the image and mask themselves left out)."""
+        names = "prompt negative size steps cfg cfg_rescale sampler schedule options batch clip_skip emphasis noise"
+        settings = {name: getattr(self, name) for name in names.split()}
+        settings["seed"] = self.seeds[0] if self.seeds == _seeds(self.seeds[0], self.batch) else self.seeds
+        if self.image is not None:
+            settings["strength"] = self.strength
+        if self.mask is not None:
+            settings |= {"mask_blur": self.mask_blur, "only_masked": self.only_masked}
+        return settings
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if isinstance(value, bool) or not low <= value <= high or math.isnan(value):
+        raise OptionError(f"{name} {value}", expected=f"{low} to {high}")
+
+
+def _size(size: tuple[int, int], factor: int) -> tuple[int, int]:
+    for side in size:
+        if side % factor or not factor <= side <= MAX_SIDE:
+            near = min(max(round(side / factor), 1) * factor, MAX_SIDE)
+            raise OptionError(
+                "size {}x{}".format(*size),
+                expected=f"multiples of {factor} from {factor} to {MAX_SIDE}",
+                todo=f"{near} is the nearest to {side}",
+            )
+    return size
+
+
+def _seeds(seed: int | list[int] | None, batch: int) -> list[int]:
+    """One seed an image: a single seed counts up; a list must have one for each image."""
+    if isinstance(seed, list):
+        if len(seed) != batch:
+            raise OptionError(
+                f"{len(seed)} seeds for {batch} images", expected="one seed an image, or a single one"
+            )
+        seeds = seed
+    else:
+        first = secrets.randbelow(2**32) if seed is None else seed
+        seeds = [first + k for k in range(batch)]
+    for value in seeds:
+        _within("seed", value, 0, MAX_SEED)
+    return seeds
+
+
+def _each(value: str | list[str], batch: int, what: str) -> list[str]:
+    if isinstance(value, str):
+        return [value] * batch
+    if len(value) == 1:
+        return value * batch
+    if len(value) != batch:
+        raise OptionError(
+            f"{len(value)} {what} for {batch} images", expected=f"one, or one for each of the {batch}"
+        )
+    return list(value)

@@ -1,0 +1,183 @@
+"""One call of the pipeline: a checked request encoded, sampled and decoded."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..core.errors import OptionError
+from ..samplers import ImageNoise, drive, find_sampler, schedule
+from . import inpaint, latents
+from .conditioning import Conditioning, aligned
+from .denoiser import Denoiser
+from .encode import encode_prompts
+from .guidance import guided
+from .request import Request
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class StepState:
+    """One step: x as it was evaluated and the denoised latent found; tensors on the device, sigmas in floats."""
+
+    index: int
+    steps: int
+    sigma: float
+    sigma_next: float
+    latent: Tensor
+    denoised: Tensor
+    elapsed: float  # seconds since sampling began, without waiting for the device
+
+
+@dataclass(frozen=True)
+class Result:
+    """Finished pictures and what makes them again."""
+
+    images: list[Image.Image]
+    seeds: list[int]
+    settings: dict[str, Any]
+    latents: Tensor
+
+
+class Run:
+    """The stages of one request on one model."""
+
+    def __init__(self, pipe: Pipeline, request: Request) -> None:
+        self.model, self.levels, self.embeddings = pipe.model, pipe.levels, pipe.embeddings
+        self.request = request
+        self.spec = find_sampler(request.sampler)
+        request.schedule = request.schedule or self.spec.default_schedule
+        self.sigmas = self._sigmas()
+        factor = self.model.vae.factor
+        shape = (self.model.info.latent_channels, request.height // factor, request.width // factor)
+        self.noise = ImageNoise(request.seeds, shape, kind=request.noise, device=self.model.device)
+        self.region = self._region()
+
+    def result(
+        self, callback: Callable[[StepState], None] | None, decoded: Callable[[int], None] | None
+    ) -> Result:
+        """Runs all stages."""
+        init = self._init_latent()
+        start = self.noise.next()
+        x = drive(
+            self.spec,
+            self._denoise(init, start),
+            self._noised(init, start, self.sigmas[0]),
+            self.sigmas,
+            levels=self.levels,
+            noise=self.noise,
+            options=self.request.options,
+            callback=_reporter(callback, len(self.sigmas) - 1),
+        )
+        images = latents.decode(self.model, x, decoded)
+        if self.region:
+            images = [self.region.paste(image) for image in images]
+        settings = {**self.request.settings(), "model": Path(self.model.source).name}
+        return Result(images, self.request.seeds, settings, x)
+
+    def _sigmas(self) -> list[float]:
+        """The schedule, or with an image its last ``strength`` part."""
+        request = self.request
+        sigmas = schedule(request.schedule or "normal", request.steps, self.levels)
+        if request.image is None:
+            return sigmas
+        kept = min(max(int(request.steps * request.strength + 1e-9), 1), request.steps)
+        return sigmas[request.steps - kept :]
+
+    def _region(self) -> inpaint.Region | None:
+        request = self.request
+        if request.image is None or request.mask is None:
+            return None
+        size = (request.width, request.height)
+        return inpaint.region(request.image, request.mask, size, request.mask_blur, request.only_masked)
+
+    def _init_latent(self) -> Tensor | None:
+        """The image's scaled latent [1, z, h, w]; with a mask, of the region that is repainted."""
+        image = self.region.image if self.region else self.request.image
+        return None if image is None else self._encode(latents.to_tensor(self._fitted(image)))
+
+    def _fitted(self, image: Image.Image) -> Image.Image:
+        size = (self.request.width, self.request.height)
+        return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        return latents.encode(self.model, pixels).to(self.model.device)
+
+    def _noised(self, init: Tensor | None, noise: Tensor, sigma: float) -> Tensor:
+        """x at ``sigma``: alpha * init + sigma * noise; without an image noise of the deviation that x has there."""
+        alpha = self.levels.alpha(sigma)
+        if init is None:
+            return noise * math.hypot(alpha, sigma)
+        return torch.add(init * alpha, noise, alpha=sigma)
+
+    def _denoise(self, init: Tensor | None, start: Tensor) -> Callable[[Tensor, float], Tensor]:
+        """Denoiser and guidance on the encoded prompts; with a mask, what lies outside it held to the image."""
+        request = self.request
+        denoiser = Denoiser(self.model.unet, self.levels, self.model.info.prediction, self.model.dtype)
+        denoiser.concat = self._inpainting_channels()
+        denoise = guided(denoiser, *self._conditionings(), request.cfg, request.cfg_rescale)
+        if self.region is None or init is None:
+            return denoise
+        mask = inpaint.latent_mask(self.region.mask, *init.shape[-2:]).to(init.device)
+        return inpaint.KeepOutside(denoise, mask, init, partial(self._noised, init, start))
+
+    def _conditionings(self) -> tuple[Conditioning, Conditioning | None]:
+        """cond and, where guidance needs it, uncond, with contexts of one length."""
+        request = self.request
+        encode = partial(
+            encode_prompts,
+            self.model,
+            size=(request.width, request.height),
+            clip_skip=request.clip_skip,
+            emphasis=request.emphasis,
+            embeddings=self.embeddings,
+        )
+        cond = encode(request.prompts())
+        if request.cfg in (0.0, 1.0):
+            return cond, None
+        cond, uncond = aligned(cond, encode(request.negatives(), negative=True))
+        return cond, uncond
+
+    def _inpainting_channels(self) -> Tensor | None:
+        """[1, 5, h, w]: the mask and the latent of the image with the masked part grey; without a mask, all masked."""
+        task, request = self.model.info.task, self.request
+        if task == "base":
+            return None
+        if task == "depth":
+            raise OptionError(
+                "this model draws from a depth map, which is not supported yet", where=self.model.source
+            )
+        size = (request.width, request.height)
+        image = self.region.image if self.region else Image.new("RGB", size)
+        mask = self.region.mask if self.region else Image.new("L", size, 255)
+        keep = inpaint.pixel_mask(mask).lt(0.5).float()
+        masked = self._encode(latents.to_tensor(image) * keep)
+        small = torch.nn.functional.interpolate(1 - keep, size=masked.shape[-2:], mode="nearest")
+        return torch.cat([small.to(masked.device), masked], dim=1)
+
+
+def _reporter(
+    callback: Callable[[StepState], None] | None, steps: int
+) -> Callable[[dict[str, Any]], None] | None:
+    """The sampler's per-step dictionary as a StepState."""
+    if callback is None:
+        return None
+    began = time.perf_counter()
+
+    def report(state: dict[str, Any]) -> None:
+        elapsed = time.perf_counter() - began
+        x, denoised = state["x"], state["denoised"]
+        callback(StepState(state["i"], steps, state["sigma"], state["sigma_next"], x, denoised, elapsed))
+
+    return report
