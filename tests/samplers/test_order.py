@@ -1,0 +1,104 @@
+"""Every sampler converges, at the order it declares, to the solution of the ODE, on both processes."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from sigmagraft.samplers import SAMPLERS, NoiseLevels, SamplerSpec, drive
+
+integrate = pytest.importorskip("scipy.integrate")
+
+RANGE = {False: (4.0, 0.2), True: (0.85, 0.15)}
+ODES = [spec for spec in SAMPLERS if spec.noise_option or not spec.stochastic]
+
+
+def quiet(spec: SamplerSpec) -> dict[str, float]:
+    return {spec.noise_option: 0.0} if spec.noise_option else {}
+
+
+def grid(levels: NoiseLevels, steps: int) -> list[float]:
+    """Smooth, but even in no variable that a solver works in."""
+    high, low = RANGE[levels.is_flow]
+    return [float(v) ** 3 for v in np.linspace(high ** (1 / 3), low ** (1 / 3), steps + 1)]
+
+
+def start(levels: NoiseLevels) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    high, _ = RANGE[levels.is_flow]
+    return high * torch.randn(4, 6, dtype=torch.float64, generator=generator)
+
+
+def solution(mixture, levels: NoiseLevels) -> torch.Tensor:
+    """dx / dsigma = (x - denoised) / sigma, solved to 1e-12 by an embedded order 8 method."""
+    x = start(levels)
+
+    def slope(sigma: float, flat: np.ndarray) -> np.ndarray:
+        at = torch.from_numpy(flat).view_as(x)
+        return ((at - mixture(at, sigma)) / sigma).flatten().numpy()
+
+    solved = integrate.solve_ivp(
+        slope, RANGE[levels.is_flow], x.flatten().numpy(), method="DOP853", rtol=1e-12, atol=1e-13
+    )
+    return torch.from_numpy(solved.y[:, -1]).view_as(x)
+
+
+@pytest.mark.parametrize("spec", ODES, ids=lambda spec: spec.name)
+def test_declared_order_is_the_measured_one(spec: SamplerSpec, levels: NoiseLevels, mixture) -> None:
+    if levels.is_flow and not spec.flow:
+        pytest.skip(f"{spec.name} declares itself not for rectified flow")
+    exact = solution(mixture, levels)
+    errors = []
+    for steps in (40, 80, 160):
+        end = drive(spec, mixture, start(levels), grid(levels, steps), levels=levels, options=quiet(spec))
+        errors.append((end - exact).norm().item())
+    orders = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
+    assert orders[-1] == pytest.approx(spec.order, abs=0.2), (errors, orders)
+
+
+@pytest.mark.parametrize("spec", SAMPLERS, ids=lambda spec: spec.name)
+def test_evaluations_per_step_are_as_declared(spec: SamplerSpec, levels: NoiseLevels, mixture) -> None:
+    asked: list[float] = []
+
+    def counted(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        asked.append(sigma)
+        return mixture(x, sigma)
+
+    drive(
+        spec,
+        counted,
+        start(levels),
+        grid(levels, 10),
+        levels=levels,
+        noise=lambda a, b: torch.zeros(4, 6).double(),
+    )
+    assert len(asked) == 10 * spec.evaluations
+
+
+@pytest.mark.parametrize("spec", SAMPLERS, ids=lambda spec: spec.name)
+def test_samples_have_the_datas_mean_and_variance(spec: SamplerSpec, levels: NoiseLevels) -> None:
+    """Gaussian data N(0.5, 0.6^2), denoised = 0.5 + g (x - alpha 0.5): noise put back in the wrong amount shows."""
+    mean, deviation = 0.5, 0.6
+
+    def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        alpha = levels.alpha(sigma)
+        gain = alpha * deviation**2 / (alpha**2 * deviation**2 + sigma**2)
+        return mean + gain * (x - alpha * mean)
+
+    generator = torch.Generator().manual_seed(3)
+    top = 0.999 if levels.is_flow else 20.0
+    sigmas = [top * (0.002 / top) ** (i / 600) for i in range(601)] + [0.0]
+
+    def draw(sigma: float = 0.0, sigma_next: float = 0.0) -> torch.Tensor:
+        return torch.randn(20000, 1, dtype=torch.float64, generator=generator)
+
+    x = levels.alpha(top) * (mean + deviation * draw()) + top * draw()
+    on = 10.0 if spec.noise_option == "s_churn" else 1.0
+    options = {spec.noise_option: on} if spec.noise_option else {}
+    end = drive(spec, denoise, x, sigmas, levels=levels, noise=draw, options=options)
+    assert end.mean().item() == pytest.approx(mean, abs=0.02)
+    assert end.std().item() == pytest.approx(deviation, rel=0.02)
