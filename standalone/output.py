@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import string
+import struct
 import tempfile
 import time
 from collections.abc import Mapping
@@ -44,6 +45,7 @@ FIELDS = (
     "width",
     "height",
 )
+_WHOLE = ("seed", "index", "steps", "width", "height")
 _FOREIGN = {".gif", ".bmp", ".tif", ".tiff", ".avif", ".jxl", ".heic", ".svg", ".pdf", ".ppm", ".tga"}
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 _JPEG_EXIF_LIMIT = 65_000  # bytes: a JPEG segment's length is 16 bits
@@ -78,7 +80,7 @@ class Target:
             "time": time.strftime("%H-%M-%S", moment),
             **values,
         }
-        name = self.pattern.format_map({key: _part(known.get(key, "")) for key in FIELDS})
+        name = self.pattern.format_map({key: _part(key, known.get(key, 0)) for key in FIELDS})
         return Path(os.path.expanduser(name) + self.extension)
 
 
@@ -104,7 +106,7 @@ def target(pattern: str | None, format: str | None = None, quality: int | None =
 def _check_fields(pattern: str) -> None:
     try:
         fields = list(string.Formatter().parse(pattern))
-        pattern.format_map({name: _part(0) for name in FIELDS})
+        pattern.format_map({name: _part(name, 0) for name in FIELDS})
     except KeyError as error:
         name = str(error.args[0])
         raise OptionError(f"unknown field {{{name}}}", "--out", todo=nearest(name, FIELDS)) from None
@@ -117,10 +119,10 @@ def _check_fields(pattern: str) -> None:
             raise OptionError(f"unknown field {{{name}}}", "--out", todo=nearest(name, FIELDS))
 
 
-def _part(value: Any) -> Any:
-    """A value fit for a file name: numbers as they are (so that {seed:010} works), text cleaned and cut."""
-    if isinstance(value, int):
-        return value
+def _part(name: str, value: Any) -> int | str:
+    """A value fit for a file name: whole numbers as they are ({seed:010} works), text cleaned and cut."""
+    if name in _WHOLE:
+        return int(value)
     text = re.sub(r"[^\w.+=,()-]+", "-", str(value))[:60].strip("-. ")
     while len(text.encode()) > 120:
         text = text[:-1]
@@ -222,9 +224,16 @@ def _encoding(target: Target, text: str) -> dict[str, Any]:
 
 
 def _exif(text: str) -> bytes:
-    exif = Image.Exif()  # big-endian, as is the UTF-16 of A1111's reader
-    exif[_EXIF_IFD] = {_USER_COMMENT: b"UNICODE\0" + text.encode("utf-16-be", "replace")}
-    return exif.tobytes()
+    """EXIF with nothing but the UserComment: UTF-16 in the file's own byte order, big-endian, as A1111 reads it.
+
+    Written out because Pillow gives the comment the type BYTE, which A1111's reader takes for a list of numbers.
+    """
+    comment = b"UNICODE\0" + text.encode("utf-16-be", "replace")
+    header, long, undefined = 8, 4, 7
+    directory = 2 + 12 + 4  # bytes of one with a single entry
+    pointer = struct.pack(">HHHIII", 1, _EXIF_IFD, long, 1, header + directory, 0)
+    entry = struct.pack(">HHHIII", 1, _USER_COMMENT, undefined, len(comment), header + 2 * directory, 0)
+    return b"Exif\0\0" + struct.pack(">2sHI", b"MM", 42, header) + pointer + entry + comment
 
 
 def check_text(target: Target, text: str) -> None:

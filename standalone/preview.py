@@ -70,12 +70,16 @@ class LatentPreview:
     def __call__(self, latents: Tensor) -> list[Image.Image]:
         from PIL import Image
 
-        if self._weights is None:
-            with torch.no_grad():
-                self._weights = fit(self.encode, self.factor)
-        rgb = latents.detach().float().cpu().movedim(1, -1) @ self._weights[:-1] + self._weights[-1]
+        weights = self._fitted()
+        rgb = latents.detach().float().cpu().movedim(1, -1) @ weights[:-1] + weights[-1]
         values = ((rgb.nan_to_num() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         pictures = [Image.fromarray(value.numpy()) for value in values]
         return [
             picture.resize((picture.width * self.zoom, picture.height * self.zoom), 2) for picture in pictures
         ]
+
+    def _fitted(self) -> Tensor:
+        if self._weights is None:
+            with torch.no_grad():
+                self._weights = fit(self.encode, self.factor)
+        return self._weights

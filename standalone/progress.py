@@ -59,15 +59,17 @@ class Progress:
     def _show(self, stage: str, done: int, total: int, **style: Any) -> None:
         if not self.visible:
             return
-        if self._bar is None or self._stage != stage or done < self._bar.n:
-            self._start(stage, total, style)
-        self._bar.update(done - self._bar.n)
+        bar = self._bar
+        if bar is None or self._stage != stage or done < bar.n:
+            bar = self._start(stage, total, style)
+        bar.update(done - bar.n)
         if done >= total:
             self.close()
 
-    def _start(self, stage: str, total: int, style: dict[str, Any]) -> None:
+    def _start(self, stage: str, total: int, style: dict[str, Any]) -> Any:
         from tqdm import tqdm
 
         self.close()
         self._stage = stage
         self._bar = tqdm(total=total, desc=stage, file=self.stream, leave=False, dynamic_ncols=True, **style)
+        return self._bar

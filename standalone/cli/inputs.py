@@ -13,7 +13,7 @@ MULTIPLE = 8  # what the pipeline rounds a picture's sides down to when no size 
 
 
 def load(settings: dict[str, Any]) -> tuple[Image.Image | None, Image.Image | None]:
-    """Image and mask, of one size, or None. FileError for what cannot be read, OptionError for other sizes."""
+    """Image and mask of one size, or None. FileError: cannot be read; OptionError: the sizes differ."""
     if "image" not in settings:
         if "mask" in settings:
             raise OptionError("a mask without a picture", "--mask", todo="give --image as well")

@@ -151,7 +151,7 @@ def _registered(registry: Any, name: str) -> Any:
 
 
 def recorded(result: Mapping[str, Any], settings: Settings, model: Settings) -> Settings:
-    """What goes into every picture of a run: the pipeline's settings, the model, and where the inputs were."""
+    """What goes into every picture of a run: the pipeline's settings, the model and the inputs."""
     kept = {name: value for name, value in result.items() if name not in ("batch", "prompt", "seed", "model")}
     names = (
         "vae",
