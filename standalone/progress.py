@@ -20,6 +20,7 @@ class Progress:
         self.visible = not quiet and self.stream.isatty()
         self.title = ""  # which pictures of a longer run, such as " 3-4 of 10"
         self.pictures = 1
+        self.interval = 0.1  # seconds between redrawings
         self._bar: Any = None
         self._stage = ""
 
@@ -71,5 +72,6 @@ class Progress:
 
         self.close()
         self._stage = stage
-        self._bar = tqdm(total=total, desc=stage, file=self.stream, leave=False, dynamic_ncols=True, **style)
+        options = {"file": self.stream, "leave": False, "dynamic_ncols": True, "mininterval": self.interval}
+        self._bar = tqdm(total=total, desc=stage, **options, **style)
         return self._bar
