@@ -46,7 +46,7 @@ class Identity:
 
 
 def identify(unet: Shapes) -> Identity:
-    """Family and task of a UNet by its shapes (LDM names, no prefix); FileError names what is not supported."""
+    """Family and task of a UNet by its shapes (LDM names, no prefix); FileError where it is not supported."""
     entered = require(unet, "input_blocks.0.0.weight", "a UNet")[1]
     latent = require(unet, "out.2.weight", "a UNet")[0]
     family, why = _family(unet)
