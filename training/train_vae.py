@@ -1,8 +1,13 @@
-"""Train the autoencoder on 64-pixel pieces of scenes: `python -m training.train_vae`.
+"""Train the autoencoder on small pieces of scenes: `python -m training.train_vae`.
 
 Loss: |d| + d^2 + w KL(q(z|x) || N(0, 1)) with d = decode(z ~ q(z|x)) - x in [-1, 1], all means over elements.
 w is small, yet large enough that the decoder forgives the errors of a small UNet. From `--freeze` on, the encoder
 stands still (latents may then be cached) and the decoder goes on learning, with extra noise on the latents.
+
+A norm over 32 groups of only 2 channels forgets how strong a flat colour was: of a constant pair nothing but the
+sign is left. So training gives every norm an eps of 1, which keeps the magnitude, and `folded` turns the result
+into the very same function with the usual eps of 1e-6: GN(s x; s^2 eps) = GN(x; eps), s = 1e-3 in the weights of
+every layer that writes what a norm reads.
 """
 
 from __future__ import annotations
@@ -23,8 +28,9 @@ from .scenes import Mix, random_scene
 
 CONFIG = VAEConfig(ch=64, ch_mult=(1, 1, 1, 1), num_res_blocks=1)
 MIX = Mix(pairs=0.5, striped=0.25, styles=("flat",) * 8 + ("outlined", "shaded"))
-KL_WEIGHT = 2e-3
+KL_WEIGHT = 1e-3
 KL_WARM = 300
+PIECE = 48
 FROZEN_NOISE = 0.1  # standard deviation added to latents of unit variance once the encoder is frozen
 
 
@@ -39,7 +45,9 @@ def new_vae(config: VAEConfig = CONFIG, seed: int = 0) -> VAE:
     vae = VAE(config)
     with torch.no_grad():
         for name, module in vae.named_modules():
-            if isinstance(module, ResnetBlock):
+            if isinstance(module, nn.GroupNorm):
+                module.eps = 1.0
+            elif isinstance(module, ResnetBlock):
                 module.conv2.weight.zero_()
             elif name.endswith("attn_1.proj_out"):
                 module.weight.zero_()  # type: ignore[operator]
@@ -50,18 +58,73 @@ def new_vae(config: VAEConfig = CONFIG, seed: int = 0) -> VAE:
                     module.weight[channel, channel, :2, :2] += 0.25
                 else:
                     module.weight[channel, channel, 1, 1] += 1.0
+        # Start with next to no noise on the latents, or nothing gets through them at first.
+        vae.quant_conv.weight[config.z_channels :].zero_()
+        vae.quant_conv.bias[config.z_channels :] = -6.0
+        for conv in ():
+            conv.weight.mul_(3.0)  # against an eps of 1, activations have to start near unit variance
+        # Start with next to no noise on the latents, or nothing gets through them at first.
+        vae.quant_conv.weight[config.z_channels :].zero_()
+        vae.quant_conv.bias[config.z_channels :] = -6.0
+        _copy_colours(vae)
     return vae
 
 
+def _copy_colours(vae: VAE) -> None:
+    """Give three latents the mean colour of their 8x8 pixels from the start; the rest is to be learned.
+
+    A colour travels as the pair (c, -c), which is one group of the norms and which silu(c) - silu(-c) = c reads
+    exactly; 1.6 undoes the shrinking by norms with an eps of 1.
+    """
+    z = vae.config.z_channels
+    for first, last in ((vae.encoder.conv_in, vae.encoder.conv_out), (vae.decoder.conv_in, vae.decoder.conv_out)):
+        last.weight.mul_(0.1)
+        for colour in range(3):
+            for channel, sign in ((2 * colour, 1.0), (2 * colour + 1, -1.0)):
+                first.weight[channel].zero_()
+                first.bias[channel] = 0.0
+                first.weight[channel, colour, 1, 1] = 0.7 * sign
+                last.weight[colour, channel, 1, 1] = 1.6 * sign
+    vae.encoder.conv_out.weight[3:z].mul_(10.0)
+    vae.quant_conv.weight[:z].zero_()
+    vae.post_quant_conv.weight.zero_()
+    for latent in range(z):
+        vae.quant_conv.weight[latent, latent] = 1.0
+        vae.post_quant_conv.weight[latent, latent] = 1.0
+
+
+def folded(state: dict[str, Tensor], mean: Tensor, std: Tensor, scale_factor: float) -> dict[str, Tensor]:
+    """The trained weights for norms of eps 1e-6 and latents which, times `scale_factor`, have mean 0 and variance 1.
+
+    mean and std [z] are those of the latents as trained; the change of units goes into the quantisation convs.
+    """
+    out = {name: value.clone() for name, value in state.items()}
+    for name in out:
+        layer, kind = name.rsplit(".", 1)
+        if layer.endswith(("conv_in", "conv1", "conv2", "nin_shortcut", "proj_out")):
+            out[name] *= 1e-3
+        elif layer.endswith("sample.conv") and kind == "bias":
+            out[name] *= 1e-3
+    unit = std * scale_factor
+    gain = torch.cat([1 / unit, torch.ones_like(unit)])
+    shift = torch.cat([mean / unit, 2 * unit.log()])
+    out["quant_conv.weight"] *= gain[:, None, None, None]
+    out["quant_conv.bias"] = out["quant_conv.bias"] * gain - shift
+    decode = out["post_quant_conv.weight"]
+    out["post_quant_conv.bias"] += decode[:, :, 0, 0] @ mean
+    out["post_quant_conv.weight"] = decode * unit[None, :, None, None]
+    return out
+
+
 def batch_at(seed: int, step: int, batch: int) -> tuple[Tensor, torch.Generator]:
-    """64-pixel pieces of scenes, at every fourth step whole scenes of as many pixels, and the noise source."""
+    """Pieces of scenes, at every eighth step whole scenes, and the noise source."""
     rng, noise = generators(seed, step)
-    whole = step % 4 == 3
+    whole = step % 8 == 7
     images = []
-    for _ in range(max(1, batch // 4) if whole else batch):
+    for _ in range(max(1, batch // 8) if whole else batch):
         image = pixels(draw(random_scene(rng, MIX)).image)
-        y, x = rng.integers(0, 65, 2)
-        images.append(image if whole else image[:, y : y + 64, x : x + 64])
+        y, x = rng.integers(0, 129 - PIECE, 2)
+        images.append(image if whole else image[:, y : y + PIECE, x : x + PIECE])
     return torch.stack(images), noise
 
 
@@ -99,14 +162,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the autoencoder.")
     parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
     parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--freeze", type=int, default=1500, help="step from which the encoder stands still")
-    parser.add_argument("--batch", type=int, default=4, help="64-pixel pieces a step")
-    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--freeze", type=int, default=2500, help="step from which the encoder stands still")
+    parser.add_argument("--batch", type=int, default=4, help="pieces a step")
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="0 = whichever of 1 and 2 is faster at the moment")
     args = parser.parse_args()
     vae = new_vae(seed=args.seed)
-    plan = Plan(args.steps, args.rate, warm=50, seed=args.seed)
+    plan = Plan(args.steps, args.rate, warm=30, seed=args.seed)
 
     def loss(step: int) -> Tensor:
         frozen = step >= args.freeze
