@@ -85,14 +85,14 @@ class Filler:
     def _load(self, name: str, entry: Entry, dtype: torch.dtype) -> Tensor:
         if not entry.dtype.is_floating_point:
             raise FileError(
-                f"tensor {name!r} holds {_short(entry.dtype)}", entry.file, "floating-point weights"
+                f"tensor {name!r} holds {short_name(entry.dtype)}", entry.file, "floating-point weights"
             )
         if entry.dtype == dtype and self.device.type == "cpu" and entry.scale is None:
             value = self._pages.tensor(entry)
             finite = _sampled_finite(value)
         elif entry.stride is not None or entry.scale is not None or entry.numel == 0:
             value = self._whole(entry, dtype)
-            finite = _finite(value)
+            finite = is_finite(value)
         else:
             value, finite = self._streamed(entry, dtype)
         if not finite:
@@ -122,7 +122,7 @@ class Filler:
             count = min(step, entry.numel - start)
             source = self._read(entry, start, count)
             piece = flat[start : start + count].copy_(source)
-            finite = finite and _finite(piece if self.device.type == "cpu" else source)
+            finite = finite and is_finite(piece if self.device.type == "cpu" else source)
         return target, finite
 
     def _read(self, entry: Entry, start: int, count: int) -> Tensor:
@@ -164,7 +164,7 @@ def _some(names: list[str]) -> str:
     return f"{len(names)} tensors, such as {names[0]!r}," if len(names) > 1 else f"tensor {names[0]!r}"
 
 
-def _finite(value: Tensor) -> bool:
+def is_finite(value: Tensor) -> bool:
     """Neither NaN nor infinite anywhere: both reach the extremes, one pass and one small result."""
     value = value.float() if value.dtype.itemsize == 1 else value
     low, high = value.aminmax() if value.numel() else (value.new_zeros(()),) * 2
@@ -172,25 +172,25 @@ def _finite(value: Tensor) -> bool:
 
 
 def _sampled_finite(value: Tensor) -> bool:
-    """As `_finite`, but a large mapped tensor only in places: reading it all here would cost the load its speed.
+    """As `is_finite`, but a large mapped tensor only in places: reading it all here would cost the load its speed.
 
     What goes wrong in practice (a merge that overflowed, a broken cast) fills whole tensors or reaches norms and
     biases, which are small.
     """
     if value.numel() <= SMALL or not value.is_contiguous():
-        return _finite(value)
+        return is_finite(value)
     flat, length = value.view(-1), SMALL // SAMPLES
     starts = torch.linspace(0, flat.numel() - length, SAMPLES).long().tolist()
-    return all(_finite(flat[start : start + length]) for start in starts)
+    return all(is_finite(flat[start : start + length]) for start in starts)
 
 
 def _not_finite(name: str, entry: Entry, dtype: torch.dtype) -> str:
-    if not _finite(Pages().tensor(entry)):
+    if not is_finite(Pages().tensor(entry)):
         return f"tensor {name!r} holds NaN or infinite values"
-    return f"tensor {name!r} holds values too large for {_short(dtype)}"
+    return f"tensor {name!r} holds values too large for {short_name(dtype)}"
 
 
-def _short(dtype: torch.dtype) -> str:
+def short_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
