@@ -24,10 +24,15 @@ def multiply(z: Tensor, weights: Tensor, empty: Tensor) -> Tensor:
 
 
 def multiply_keep_mean(z: Tensor, weights: Tensor, empty: Tensor) -> Tensor:
-    """z w mean(z) / mean(z w), the means over a whole chunk (A1111's "Original")."""
+    """z w mean(z) / mean(z w), the means over a whole chunk (A1111's "Original").
+
+    A mean that is nothing but rounding (as an untrained layer norm's) restores nothing: there the factor is 1.
+    """
     weighed = multiply(z, weights, empty)
-    before, after = z.mean(dim=(1, 2), keepdim=True), weighed.mean(dim=(1, 2), keepdim=True)
-    return weighed * torch.where(after == 0, torch.ones_like(after), before / after)
+    means = torch.stack([states.mean(dim=(1, 2), keepdim=True) for states in (z, weighed)])
+    rounding = 1e-4 * z.square().mean(dim=(1, 2), keepdim=True).sqrt()
+    factor = torch.where((means.abs() > rounding).all(dim=0), means[0] / means[1], torch.ones_like(means[0]))
+    return weighed * factor
 
 
 def from_empty(z: Tensor, weights: Tensor, empty: Tensor) -> Tensor:

@@ -127,13 +127,16 @@ def _build(vocab: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.T
 
 
 def _from_lists(folder: Path) -> tokenizers.Tokenizer:
+    vocab, lines = _read_json(folder / "vocab.json"), (folder / "merges.txt").read_text(encoding="utf-8")
     try:
-        merges = _merges((folder / "merges.txt").read_text(encoding="utf-8"))
-        return _build(_read_json(folder / "vocab.json"), merges)
-    except FileError:
-        raise
-    except Exception as error:  # the library raises bare Exception
-        raise FileError(f"vocab.json and merges.txt do not fit together: {error}", folder) from error
+        merges = _merges(lines)
+    except ValueError:
+        raise FileError("not a list of merges", folder / "merges.txt", "two symbols a line") from None
+    # The library dies of a merge whose result the vocabulary lacks.
+    lost = next((m for m in merges if any(word not in vocab for word in (*m, "".join(m)))), None)
+    if lost:
+        raise FileError(f"vocab.json lacks the merge {lost[0]!r} + {lost[1]!r} of merges.txt", folder)
+    return _build(vocab, merges)
 
 
 def _from_file(path: Path) -> tokenizers.Tokenizer:
