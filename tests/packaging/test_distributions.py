@@ -78,8 +78,8 @@ def test_an_editable_install_follows_the_checkout(checkout: Path, tmp_path: Path
     code = f"""
 import site
 site.addsitedir({str(site)!r})
-import sigmagraft.samplers.added_later as added
-assert added.HERE
+import sigmagraft.samplers.added_later
+assert sigmagraft.samplers.added_later.HERE
 print(sigmagraft.__file__)
 """
     assert python("-c", code).stdout.strip() == str(checkout / "__init__.py")

@@ -39,7 +39,8 @@ def test_an_exit_status_reaches_the_shell(root: Path, tmp_path: Path) -> None:
 
 def test_pytest_runs_from_any_folder(copy_checkout: Callable, python: Callable, tmp_path: Path) -> None:
     checkout = copy_checkout(AWKWARD)
-    test = checkout / "tests/samplers/test_whose.py"
+    test = checkout / "tests/whose/test_whose.py"
+    test.parent.mkdir()
     test.write_text(
         f"import sigmagraft\ndef test_whose():\n    assert {AWKWARD!r} in sigmagraft.__file__\n",
         encoding="utf-8",
