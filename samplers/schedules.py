@@ -125,5 +125,7 @@ def simple(n: int, levels: NoiseLevels) -> list[float]:
 @schedule_rule("ddim_uniform", label="DDIM Uniform", aliases=("ddim", "leading"))
 def ddim_uniform(n: int, levels: NoiseLevels) -> list[float]:
     """Table entries 1, 1 + s, 1 + 2 s, ... with s = N // n, from the top (arXiv:2010.02502)."""
-    stride = len(levels.sigmas) // n
-    return [levels.sigmas[min(1 + i * stride, len(levels.sigmas) - 1)] for i in reversed(range(n))]
+    table = levels.sigmas
+    stride = len(table) // n
+    first = min(1, len(table) - 1 - (n - 1) * stride)
+    return [table[first + i * stride] for i in reversed(range(n))]
