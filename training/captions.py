@@ -55,7 +55,7 @@ class Manner:
     synonym: float = 0.06
 
 
-def caption(scene: Scene, rng: np.random.Generator, manner: Manner = Manner()) -> list[Piece]:  # noqa: B008 frozen
+def caption(scene: Scene, rng: np.random.Generator, manner: Manner = Manner()) -> list[Piece]:
     """One way to say the scene; join with `text`."""
     speaker = _Speaker(rng, manner)
     body = speaker.things(scene)

@@ -1,12 +1,13 @@
 """The one training loop: steps, warm-up and cool-down, average weights, checkpoints, progress.
 
-Every step draws its data and noise from (seed, step) alone, so a run that stops and resumes is bit for bit the
-run that did not stop.
+Every step draws its data and noise from (seed, step, worker) alone, so a run that stops and resumes is bit for bit
+the run that did not stop. Several workers each take a batch of their own and average their gradients.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 
@@ -54,9 +56,54 @@ class Average:
         torch._foreach_lerp_(shadow, [state[k].detach() for k in state], 1 - decay)
 
 
-def generators(seed: int, step: int) -> tuple[np.random.Generator, torch.Generator]:
+class Workers:
+    """Processes that train together, one a core; `rank` is this one's number.
+
+    On cores that are shared with other programs this beats threads, which wait for each other in every operation
+    rather than once a step.
+    """
+
+    def __init__(self, count: int = 1) -> None:
+        self.rank, self.count = int(os.environ.get("RANK", "0")), count
+        if count > 1:
+            dist.init_process_group("gloo", rank=self.rank, world_size=count)
+
+    def average(self, parameters: list[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over the workers."""
+        if self.count == 1:
+            return
+        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+        flat = torch.cat([g.reshape(-1) for g in grads])
+        dist.all_reduce(flat)
+        flat /= self.count
+        for p, piece in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            p.grad = piece.view_as(p)
+
+
+def launch(module: str, count: int) -> bool:
+    """Start `count` copies of this command as workers, one pinned to each core in turn; True in the copies.
+
+    With one worker there is nothing to start. The first worker's end is the command's.
+    """
+    if count == 1 or "RANK" in os.environ:
+        torch.set_num_threads(1)
+        return True
+    cores = sorted(os.sched_getaffinity(0))
+    command = [sys.executable, "-m", module, *sys.argv[1:]]
+    running = []
+    for rank in range(count):
+        env = os.environ | {"RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(29500 + os.getpid() % 1000)}
+        running.append(subprocess.Popen(command, env=env | {"OMP_NUM_THREADS": "1"}))
+        os.sched_setaffinity(running[-1].pid, {cores[rank % len(cores)]})
+    codes = [process.wait() for process in running]
+    if any(codes):
+        sys.exit(max(codes, key=abs))
+    return False
+
+
+def generators(seed: int, step: int, rank: int = 0) -> tuple[np.random.Generator, torch.Generator]:
     """The random sources of one step, for data (numpy) and noise (torch)."""
-    rng = np.random.default_rng((seed, step))
+    rng = np.random.default_rng((seed, step, rank))
     return rng, torch.Generator().manual_seed(int(rng.integers(2**62)))
 
 
@@ -73,7 +120,7 @@ class Loop:
     loss: Callable[[int], Tensor]
     average: float | None = None
     on_save: Callable[[int, nn.Module], None] | None = None
-    threads: Threads | None = None
+    workers: Workers = field(default_factory=Workers)
     step: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -114,53 +161,23 @@ class Loop:
         progress = Progress(self.step, self.plan.steps)
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         while self.step < self.plan.steps:
-            if self.threads is not None:
-                self.threads.before()
             rate = self.plan.rate_at(self.step)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             loss = self.loss(self.step)
             loss.backward()
+            self.workers.average(trained)
             torch.nn.utils.clip_grad_norm_(trained, self.plan.clip)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             self.step += 1
             if self.mean is not None:
                 self.mean.update(self.module, self.step)
+            if self.workers.rank:
+                continue
             progress.show(self.step, float(loss.detach()), rate)
             if self.step % self.plan.save_every == 0 or self.step == self.plan.steps:
                 self.save()
-
-
-class Threads:
-    """Sets torch's threads: a fixed number, or (0) tries 1 and 2 in turn now and then and keeps the faster.
-
-    Two threads on cores that others use can be many times slower than one, as each waits for the other.
-    """
-
-    def __init__(self, fixed: int, every: int = 60) -> None:
-        self.fixed, self.every, self.calls = fixed, every, 0
-        self.best = fixed or 1
-        self.times: dict[int, float] = {}
-        self.since = 0.0
-
-    def before(self) -> None:
-        """Call before each step."""
-        if self.fixed:
-            torch.set_num_threads(self.fixed)
-            return
-        phase, now = self.calls % self.every, time.perf_counter()
-        # Steps 0-2 run on 1 thread, 3-5 on 2; the first of each warms up and is not counted.
-        if phase in (3, 6):
-            self.times[phase // 3] = now - self.since
-        if phase in (1, 4):
-            self.since = now
-        if phase in (0, 3):
-            torch.set_num_threads(1 + phase // 3)
-        if phase == 6:
-            self.best = min(self.times, key=lambda n: self.times[n])
-            torch.set_num_threads(self.best)
-        self.calls += 1
 
 
 class Progress:

@@ -62,7 +62,7 @@ class Mix:
     styles: tuple[str, ...] = ("flat",)
 
 
-def random_scene(rng: np.random.Generator, mix: Mix = Mix()) -> Scene:  # noqa: B008 frozen, hence safe
+def random_scene(rng: np.random.Generator, mix: Mix = Mix()) -> Scene:
     """A scene none of whose colour / shape / background triples is held out."""
     while True:
         scene = _pair(rng, mix) if rng.random() < mix.pairs else _single(rng, mix)
@@ -164,6 +164,6 @@ def _overlapping(rng: np.random.Generator) -> list[tuple[str, str, float, float,
     return spots
 
 
-def _pick(rng: np.random.Generator, names) -> str:  # noqa: ANN001 any collection of words
+def _pick(rng: np.random.Generator, names) -> str:
     names = list(names)
     return str(names[int(rng.integers(len(names)))])

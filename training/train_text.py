@@ -20,7 +20,7 @@ from sigmagraft.standalone.text import TextConfig, TextEncoder
 from sigmagraft.standalone.tokens import Tokenizer
 
 from .captions import BACKGROUND, Piece, caption
-from .loop import Loop, Plan, Threads, generators
+from .loop import Loop, Plan, generators
 from .scenes import Mix, Scene, random_scene
 from .words import COLOURS, POSITIONS, RELATIONS, SHAPES, SIZES, STRIPES
 
@@ -140,12 +140,12 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train the text encoder on captions alone.")
     parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0, help="0 = whichever of 1 and 2 is faster at the moment")
     args = parser.parse_args()
+    torch.set_num_threads(1)
     lessons, tokenizer = new_lessons(args.seed), Tokenizer.clip()
     eos = torch.zeros(args.batch, dtype=torch.int64)  # the pooled state is not used
     shares: list[float] = []
@@ -160,7 +160,7 @@ def main() -> None:
         return value
 
     plan = Plan(args.steps, args.rate, warm=100, seed=args.seed)
-    Loop(args.runs / "text", lessons, plan, loss, threads=Threads(args.threads)).run()
+    Loop(args.runs / "text", lessons, plan, loss).run()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from sigmagraft.standalone.vae import VAE, ResnetBlock, VAEConfig
 
 from .draw import draw
-from .loop import Loop, Plan, Threads, generators
+from .loop import Loop, Plan, Workers, generators, launch
 from .scenes import Mix, random_scene
 
 CONFIG = VAEConfig(ch=64, ch_mult=(1, 1, 1, 1), num_res_blocks=1)
@@ -101,9 +101,7 @@ def folded(state: dict[str, Tensor], mean: Tensor, std: Tensor, scale_factor: fl
     out = {name: value.clone() for name, value in state.items()}
     for name in out:
         layer, kind = name.rsplit(".", 1)
-        if layer.endswith(("conv_in", "conv1", "conv2", "nin_shortcut", "proj_out")):
-            out[name] *= 1e-3
-        elif layer.endswith("sample.conv") and kind == "bias":
+        if layer.endswith(("conv_in", "conv1", "conv2", "nin_shortcut", "proj_out")) or (layer.endswith("sample.conv") and kind == "bias"):
             out[name] *= 1e-3
     unit = std * scale_factor
     gain = torch.cat([1 / unit, torch.ones_like(unit)])
@@ -116,9 +114,9 @@ def folded(state: dict[str, Tensor], mean: Tensor, std: Tensor, scale_factor: fl
     return out
 
 
-def batch_at(seed: int, step: int, batch: int) -> tuple[Tensor, torch.Generator]:
+def batch_at(seed: int, step: int, batch: int, rank: int = 0) -> tuple[Tensor, torch.Generator]:
     """Pieces of scenes, at every eighth step whole scenes, and the noise source."""
-    rng, noise = generators(seed, step)
+    rng, noise = generators(seed, step, rank)
     whole = step % 8 == 7
     images = []
     for _ in range(max(1, batch // 8) if whole else batch):
@@ -128,9 +126,9 @@ def batch_at(seed: int, step: int, batch: int) -> tuple[Tensor, torch.Generator]
     return torch.stack(images), noise
 
 
-def loss_at(vae: VAE, seed: int, step: int, batch: int, frozen: bool) -> Tensor:
+def loss_at(vae: VAE, seed: int, step: int, batch: int, frozen: bool, rank: int = 0) -> Tensor:
     """The loss of one step, see the module's docstring."""
-    x, noise = batch_at(seed, step, batch)
+    x, noise = batch_at(seed, step, batch, rank)
     with torch.set_grad_enabled(not frozen):
         mean, logvar = vae.encode(x)
     spread = torch.exp(0.5 * logvar) + (FROZEN_NOISE * torch.rand((len(x), 1, 1, 1), generator=noise) if frozen else 0)
@@ -166,8 +164,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, help="pieces a step")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0, help="0 = whichever of 1 and 2 is faster at the moment")
+    parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
     args = parser.parse_args()
+    if not launch("training.train_vae", args.workers):
+        return
+    workers = Workers(args.workers)
     vae = new_vae(seed=args.seed)
     plan = Plan(args.steps, args.rate, warm=30, seed=args.seed)
 
@@ -176,12 +177,14 @@ def main() -> None:
         if frozen:
             vae.encoder.requires_grad_(False)
             vae.quant_conv.requires_grad_(False)
-        return loss_at(vae, args.seed, step, args.batch, frozen)
+        return loss_at(vae, args.seed, step, args.batch, frozen, workers.rank)
 
     def saved(step: int, module: nn.Module) -> None:
+        if step <= args.freeze:
+            torch.save(module.state_dict(), args.runs / "vae" / "encoder.pt")
         print(report(vae, args.runs / "vae" / f"{step:06d}.png"), flush=True)
 
-    Loop(args.runs / "vae", vae, plan, loss, average=0.99, on_save=saved, threads=Threads(args.threads)).run()
+    Loop(args.runs / "vae", vae, plan, loss, average=0.99, on_save=saved, workers=workers).run()
 
 
 if __name__ == "__main__":

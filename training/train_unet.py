@@ -1,0 +1,151 @@
+"""Train the UNet on cached latents: `python -m training.train_unet`.
+
+Epsilon prediction on SD1.x's noise levels. The loss of a noise level is |eps - eps'|^2 weighted by sigma above 1
+(where eps' is nearly the input, and only errors magnified by sigma show in the picture: that is where colours are
+decided) and by 5 sigma^2 where that is less than 1 (min-SNR-5, arXiv:2303.09556). Timesteps are spread evenly over
+a batch. The text encoder is frozen; captions are drawn anew each time a scene is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sigmagraft.core.blocks import ResBlock, SpatialTransformer
+from sigmagraft.samplers.betas import cumulate, make_betas
+from sigmagraft.standalone.tokens import Tokenizer
+from sigmagraft.standalone.unet import UNet, UNetConfig
+
+from .captions import caption
+from .latents import Cache, scene_at
+from .loop import Loop, Plan, Workers, generators, launch
+from .scenes import Scene
+from .train_text import LENGTH, Lessons, encode_pieces
+
+CONFIG = UNetConfig(
+    model_channels=64,
+    channel_mult=(1, 2, 2),
+    num_res_blocks=(1, 1, 1),
+    transformer_depth=(0, 1, 0),
+    transformer_depth_middle=1,
+    context_dim=64,
+)
+UNCONDITIONAL = 0.1  # share of captions left empty, for classifier-free guidance
+AVERAGE = 0.999
+
+
+def new_unet(config: UNetConfig = CONFIG, seed: int = 0) -> UNet:
+    """A UNet whose residuals, and whose output, start at zero."""
+    torch.manual_seed(seed)
+    unet = UNet(config)
+    zeroed = [unet.out[2]]
+    for module in unet.modules():
+        if isinstance(module, ResBlock):
+            zeroed.append(module.out_layers[3])
+        elif isinstance(module, SpatialTransformer):
+            zeroed.append(module.proj_out)
+    with torch.no_grad():
+        for layer in zeroed:
+            layer.weight.zero_()  # type: ignore[union-attr, operator]
+            layer.bias.zero_()  # type: ignore[union-attr, operator]
+    return unet
+
+
+class Words:
+    """Captions -> frozen hidden states [b, 77, 64]."""
+
+    def __init__(self, runs: Path) -> None:
+        lessons = Lessons()
+        lessons.load_state_dict(torch.load(runs / "text" / "checkpoint.pt", weights_only=True)["module"])
+        self.encoder = lessons.encoder.eval().requires_grad_(False)
+        self.tokenizer = Tokenizer.clip()
+        self.empty = [self.tokenizer.start] + [self.tokenizer.end] * (LENGTH - 1)
+
+    def tokens(self, scene: Scene, rng: np.random.Generator) -> list[int]:
+        """A caption's tokens, or now and then those of the empty prompt."""
+        if rng.random() < UNCONDITIONAL:
+            return self.empty
+        return encode_pieces(self.tokenizer, caption(scene, rng))[0]
+
+    @torch.no_grad()
+    def states(self, tokens: list[list[int]]) -> Tensor:
+        """Hidden states of framed, padded tokens."""
+        embeds = self.encoder.embed(torch.tensor(tokens))
+        return self.encoder(embeds, torch.zeros(len(tokens), dtype=torch.int64))[0]
+
+
+class Task:
+    """The loss of a step over the cache's latents."""
+
+    def __init__(self, runs: Path, seed: int, batch: int, count: int, workers: Workers) -> None:
+        self.cache, self.words = Cache(runs, seed), Words(runs)
+        self.seed, self.batch, self.count, self.workers = seed, batch, count, workers
+        self.cache.wait(min(count, self.available(0)))
+        self.latents = self.cache.array()
+        mean, std = self.cache.units()
+        self.mean, self.std = mean[:, None, None], std[:, None, None]
+        self.alphas = torch.tensor(cumulate(make_betas("scaled_linear", 0.00085, 0.012, 1000)))
+        self.scenes: dict[int, Scene] = {}
+
+    def available(self, step: int) -> int:
+        """Latents a step may draw from: the cache is still being filled at first, and this must not depend on speed."""
+        return min(self.count, 2048 + 3 * (step // 100 * 100))
+
+    def scene(self, index: int) -> Scene:
+        if index not in self.scenes:
+            self.scenes[index] = scene_at(self.seed, index)
+        return self.scenes[index]
+
+    def loss(self, unet: UNet, step: int) -> Tensor:
+        """Weighted mean squared error of the predicted noise."""
+        rng, noise = generators(self.seed + 1, step, self.workers.rank)
+        count = self.available(step)
+        if step % 100 == 0:
+            self.cache.wait(count)
+        numbers = rng.integers(count, size=self.batch)
+        context = self.words.states([self.words.tokens(self.scene(int(i)), rng) for i in numbers])
+        x0 = (torch.from_numpy(self.latents[numbers].astype(np.float32)) - self.mean) / self.std
+        share = (torch.arange(self.batch) + torch.rand(self.batch, generator=noise)) / self.batch
+        t = (share * len(self.alphas)).long().clamp(max=len(self.alphas) - 1)
+        eps = torch.randn(x0.shape, generator=noise)
+        alpha = self.alphas[t][:, None, None, None]
+        x = (alpha.sqrt() * x0 + (1 - alpha).sqrt() * eps).contiguous(memory_format=torch.channels_last)
+        error = (unet(x, t, context) - eps).square().mean(dim=(1, 2, 3))
+        sigma = ((1 - alpha) / alpha).sqrt().flatten()
+        return (error * sigma.clamp(min=1.0) * (5 * sigma**2).clamp(max=1.0)).mean()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Train the UNet on cached latents.")
+    parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
+    parser.add_argument("--steps", type=int, default=10000)
+    parser.add_argument("--batch", type=int, default=16, help="a worker's share of the batch")
+    parser.add_argument("--count", type=int, default=12000, help="latents in the cache")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
+    args = parser.parse_args()
+    if not launch("training.train_unet", args.workers):
+        return
+    workers = Workers(args.workers)
+    task = Task(args.runs, args.seed, args.batch, args.count, workers)
+    unet = new_unet(seed=args.seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    plan = Plan(args.steps, args.rate, warm=200, decay=0.01, seed=args.seed)
+
+    def saved(step: int, module: nn.Module) -> None:
+        from .preview import preview
+
+        preview(args.runs, step)
+
+    Loop(
+        args.runs / "unet", unet, plan, lambda step: task.loss(unet, step), AVERAGE, saved, workers
+    ).run()
+
+
+if __name__ == "__main__":
+    main()
