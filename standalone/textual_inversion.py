@@ -95,7 +95,7 @@ class Embeddings:
         """The embedding of that name (in any case where none has it exactly); OptionError if none."""
         paths = self._find(name)
         if not paths:
-            hint = nearest(name, self.names) if self._files else "give its file with --embedding"
+            hint = nearest(name, self.names) if self._files else "give its file with --embeddings"
             raise OptionError(f"no embedding is named {name!r}", "prompt", todo=hint)
         if len(set(paths)) > 1:
             places = ", ".join(map(str, paths))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,12 +50,13 @@ class Tokenizer:
         return self._library.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        """The ids of one text."""
+        """The ids of one text; half a surrogate pair (an undecodable command line) counts as `?`."""
+        text = text.encode("utf-8", "replace").decode("utf-8")
         return self._library.encode(text, add_special_tokens=False).ids
 
-    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text."""
-        return [found.ids for found in self._library.encode_batch(list(texts), add_special_tokens=False)]
+    def encode_all(self, texts: Iterable[str]) -> list[list[int]]:
+        """The ids of each text (one by one: the library's batches start threads, which then warn of forks)."""
+        return [self.encode(text) for text in texts]
 
     @classmethod
     def clip(cls, vocab: int = VOCAB) -> Tokenizer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import socket
 from types import SimpleNamespace
 
@@ -111,22 +113,16 @@ def sdxl():
 
 
 @pytest.fixture(scope="module")
-def tokenizers():
+def tokenizers(tmp_path_factory):
     """transformers' tokenizer with CLIP-L's padding and with OpenCLIP's."""
-    library = Tokenizer.clip()._library
-    assert MERGES.is_file()
-    named = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
-    make = lambda pad: CLIPTokenizerFast(  # noqa: E731
-        vocab=library.get_vocab(), merges=_merges(), pad_token=pad, model_max_length=77, **named
-    )
-    return {None: make("<|endoftext|>"), 0: make("!")}
-
-
-def _merges() -> list[tuple[str, str]]:
-    import gzip
-
-    lines = gzip.decompress(MERGES.read_bytes()).decode("utf-8").split("\n")
-    return [tuple(line.split(" ")) for line in lines if line]
+    folder = tmp_path_factory.mktemp("tokenizer")
+    (folder / "vocab.json").write_text(json.dumps(Tokenizer.clip()._library.get_vocab()), encoding="utf-8")
+    (folder / "merges.txt").write_bytes(b"#version: 0.2\n" + gzip.decompress(MERGES.read_bytes()))
+    pads = {None: "<|endoftext|>", 0: "!"}
+    return {
+        key: CLIPTokenizerFast.from_pretrained(folder, pad_token=pad, model_max_length=77)
+        for key, pad in pads.items()
+    }
 
 
 def padded(tokenizer, prompts):

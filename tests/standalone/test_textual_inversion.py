@@ -153,7 +153,7 @@ def test_unknown_name(tmp_path):
     found = Embeddings([save(tmp_path / "easynegative.pt")])
     with pytest.raises(OptionError, match="no embedding is named 'easynegativ'; did you mean 'easynegative'"):
         found["easynegativ"]
-    with pytest.raises(OptionError, match="--embedding"):
+    with pytest.raises(OptionError, match="--embeddings"):
         Embeddings()["x"]
 
 

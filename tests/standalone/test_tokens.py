@@ -92,6 +92,10 @@ def test_encode_all_is_encode_of_each():
     assert clip.encode_all(TEXTS) == [clip.encode(text) for text in TEXTS]
 
 
+def test_half_a_surrogate_pair_is_a_question_mark():
+    assert Tokenizer.clip().encode("a\udc80b") == Tokenizer.clip().encode("a?b")
+
+
 def test_loaded_once():
     assert Tokenizer.clip() is Tokenizer.clip()
 
