@@ -18,9 +18,7 @@ from .request import Request
 from .run import Result, Run, StepState
 from .textual_inversion import Embeddings
 
-BUNDLED = Path(__file__).parent / "assets" / "scenes.safetensors"
-
-__all__ = ["BUNDLED", "Pipeline", "Result", "StepState"]
+__all__ = ["Pipeline", "Result", "StepState"]
 
 
 class Pipeline:
@@ -58,10 +56,8 @@ class Pipeline:
         place = choose_device(device)
         kind = choose_dtype(dtype, place)
         with memory_errors("loading the model", place):
-            model = load_model(
-                BUNDLED if source == "bundled" else source, device=place, dtype=kind, **options
-            )
-            model.vae.to(vae_dtype(kind, place))
+            options.setdefault("vae_dtype", vae_dtype(kind, place))
+            model = load_model(source, device=place, dtype=kind, **options)
         if compile:
             from .compiled import compile_unet
 

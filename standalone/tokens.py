@@ -45,6 +45,10 @@ class Tokenizer:
             raise FileError(f"this tokenizer has no token {token}", where, "a CLIP tokenizer")
         return found
 
+    def save(self, folder: str | Path) -> None:
+        """Writes vocab.json and merges.txt, as a model folder's tokenizer/ has them."""
+        self._library.model.save(str(folder))
+
     @property
     def vocab_size(self) -> int:
         return self._library.get_vocab_size()
