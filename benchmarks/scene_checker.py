@@ -22,7 +22,7 @@ SIDE = 128
 BORDER = 5  # pixels at the rim that vote for the background
 SEEDS = 24  # pixels well inside one colour that make it one of the picture's colours
 SPECK = 40  # pixels below which a blob is dirt
-SCORE, MARGIN = 0.80, 0.03  # least likeness to an outline, least lead over the next shape
+MARGIN = 0.04  # least lead in likeness over the next shape
 FAR, BETWEEN = (
     32.0,
     0.80,
@@ -324,5 +324,5 @@ def _touching(masks: list[tuple[int, Mask]], named: list[str | None]) -> tuple[B
 
 
 def _blob(fit: Fit, colour: str | None, mask: Mask, behind: bool = False) -> Blob:
-    sure = fit.score >= SCORE and fit.margin >= MARGIN
+    sure = fit.score >= scene_shapes.LEAST[fit.shape] and fit.margin >= MARGIN
     return Blob(fit.shape if sure else None, colour, fit, mask, behind)

@@ -104,6 +104,18 @@ OUTLINES: dict[str, tuple[Inside, ...]] = {
 # Half width of these at nominal size 1, measured on true drawings: they are drawn smaller to look as large.
 NOMINAL = {"circle": 0.95, "square": 0.845, "ring": 0.975}
 
+# Least likeness: about 0.03 below the worst true drawing after blur and noise, which cost thin parts most.
+LEAST = {
+    "circle": 0.92,
+    "square": 0.90,
+    "triangle": 0.89,
+    "star": 0.81,
+    "heart": 0.865,
+    "ring": 0.86,
+    "cross": 0.87,
+    "diamond": 0.875,
+}
+
 
 def raster(inside: Inside, x: float, y: float, extent: float, side: int, fine: int = 3) -> Plane:
     """Coverage [side, side] of an outline centred at (x, y) with this half extent (fractions of the side)."""
