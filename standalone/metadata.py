@@ -203,11 +203,11 @@ def _settings(pairs: dict[str, str]) -> tuple[Settings, dict[str, str]]:
     options = {name: float(other.pop(key)) for name, key in _OPTIONS.items() if _is_number(other.get(key))}
     if options:
         settings["options"] = options
+    if settings:
+        settings.setdefault("emphasis", "a1111")
     if not made_here and settings:
         _split_sampler(settings)
-        settings.setdefault(
-            "noise", "nv"
-        )  # what A1111's silence means: the GPU's generator, which `nv` computes
+        settings.setdefault("noise", "nv")  # A1111's silence means the GPU's generator, which `nv` computes
     return settings, other
 
 

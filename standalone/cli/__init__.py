@@ -32,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:
-        return _dispatch(words)
+        code = _dispatch(words)
+        sys.stdout.flush()  # a full disk or a closed pipe shows here, not while Python is leaving
+        return code
     except KeyboardInterrupt:
         _say("stopped")
         return 130
@@ -43,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         _say(str(error))
+        return 2
+    except MemoryError:
+        if debug:
+            traceback.print_exc()
+        _say("out of memory; lower --size, --batch or --count with --grid")
         return 2
     except Exception as error:
         if debug:
@@ -62,17 +69,19 @@ def _dispatch(words: list[str]) -> int:
     if words[0] == "--version":
         print(f"sigmagraft {__version__}")
         return 0
+    if words[0] == "--debug":
+        words.append(words.pop(0))  # the command may stand after it
     name = DEFAULT
     if words[0] in COMMANDS:
         name = words.pop(0)
-    else:
+    elif not words[0].startswith("-"):
         _refuse_typo(words[0])
     return import_module(f".{COMMANDS[name][0]}", __name__).run(words)
 
 
 def _refuse_typo(word: str) -> None:
     """A single word one slip away from a command is no prompt: minutes of work would hang on it."""
-    close = get_close_matches(word, COMMANDS, n=1, cutoff=0.8)
+    close = get_close_matches(word, COMMANDS, n=1, cutoff=0.85)
     if close:
         todo = f"did you mean {close[0]!r}? To draw that word: sigmagraft txt2img {word}"
         raise OptionError(f"unknown command {word!r}", todo=todo)

@@ -38,7 +38,7 @@ class Saved:
     """A finished picture on disk."""
 
     path: Path
-    image: Image.Image
+    image: Image.Image | None  # kept only for the sheet of --grid
     settings: dict[str, Any]
 
 
@@ -186,7 +186,7 @@ def _model_hash(job: Job, digest: recipe.FileHash) -> None:
 def _save(job: Job, number: int, picture: Image.Image, result: Result, own: dict[str, Any]) -> None:
     settings = recipe.recorded(result.settings, job.settings, job.model) | own
     path = output.save(picture, job.path(number, settings), job.target, metadata.to_text(settings))
-    job.saved.append(Saved(path, picture, settings))
+    job.saved.append(Saved(path, picture if job.settings.get("grid") else None, settings))
     if not job.settings.get("quiet") and not job.settings.get("json"):
         print(path, flush=True)
 
@@ -215,7 +215,7 @@ def _sheet(job: Job) -> Path | None:
         return None
     first = job.saved[0]
     path = first.path.with_name(f"{first.path.stem}-grid{first.path.suffix}")
-    sheet = grid([saved.image for saved in job.saved])
+    sheet = grid([saved.image for saved in job.saved if saved.image])
     path = output.save(sheet, path, job.target, metadata.to_text(first.settings))
     if not job.settings.get("quiet") and not job.settings.get("json"):
         print(path, flush=True)

@@ -33,7 +33,10 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--debug", action="store_true", help="show the trace of an error")
 
     def error(self, message: str) -> NoReturn:
-        raise OptionError(message.removeprefix("argument "), todo=f"see `{self.prog} --help`")
+        told = message.endswith("?")  # the nearest names are advice enough
+        raise OptionError(
+            message.removeprefix("argument "), todo=None if told else f"see `{self.prog} --help`"
+        )
 
     def parse(self, argv: Sequence[str], words: str | None = None) -> argparse.Namespace:
         """Parse `argv`; bare words, wherever they stand, join into the positional option `words`."""

@@ -167,6 +167,8 @@ def recorded(result: Mapping[str, Any], settings: Settings, model: Settings) -> 
     inputs = ("image", "mask", "resize", "resize_mask", "invert_mask") if "image" in settings else ()
     kept |= {name: settings[name] for name in (*names, *inputs) if name in settings}
     kept |= model
+    if not kept.get("cfg_rescale"):
+        kept.pop("cfg_rescale", None)
     for name in _PATHS:
         if name in kept:
             kept[name] = portable(kept[name])

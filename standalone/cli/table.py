@@ -29,16 +29,10 @@ def option_lines(owner: str, options: Sequence[Any]) -> list[str]:
 
 
 def option_json(option: Any) -> dict[str, Any]:
-    """An option for a program; a side without a limit is null (JSON has no infinity)."""
-    low, high = (bound if math.isfinite(bound) else None for bound in (option.low, option.high))
-    return {
-        "name": option.name,
-        "default": option.default,
-        "low": low,
-        "high": high,
-        "choices": list(option.choices),
-        "help": option.help,
-    }
+    """An option for a program; null is "no limit" (JSON has no infinity)."""
+    names = ("name", "default", "low", "high", "help")
+    values = {name: getattr(option, name) for name in names} | {"choices": list(option.choices)}
+    return {name: None if value in (math.inf, -math.inf) else value for name, value in values.items()}
 
 
 def dump(value: Any) -> None:

@@ -102,7 +102,12 @@ def png_claiming(width: int, height: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("side", [10_001, 13_000, 60_000])
@@ -124,7 +129,9 @@ def test_truncated(tmp_path: Path) -> None:
             images.load_image(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello, I am text", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM" + b"\0" * 60])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello, I am text", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM" + b"\0" * 60]
+)
 def test_not_a_picture(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(content)
@@ -180,7 +187,9 @@ def test_resize_modes() -> None:
         images.fit_image(halves(), (40, 40), "strech")
 
 
-@pytest.mark.parametrize(("count", "columns", "rows"), [(1, 1, 1), (2, 2, 1), (3, 2, 2), (4, 2, 2), (5, 3, 2), (10, 4, 3)])
+@pytest.mark.parametrize(
+    ("count", "columns", "rows"), [(1, 1, 1), (2, 2, 1), (3, 2, 2), (4, 2, 2), (5, 3, 2), (10, 4, 3)]
+)
 def test_grid(count: int, columns: int, rows: int) -> None:
     cells = [Image.new("RGB", (10, 6), (20 * k + 1, 0, 0)) for k in range(count)]
     sheet = images.grid(cells)

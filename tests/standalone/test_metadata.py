@@ -180,6 +180,7 @@ def test_a_text_of_a1111() -> None:
         "model_name": "v1-5-pruned-emaonly",
         "clip_skip": 2,
         "noise": "nv",
+        "emphasis": "a1111",
     }
     assert read.other == {"ENSD": "31337", "Lora hashes": "thing: 0123456789ab, other: 98"}
 
@@ -192,10 +193,10 @@ def test_a_sampler_with_its_schedule_in_one_name() -> None:
 @pytest.mark.parametrize("text", ["", "\n\n", "only a prompt", "a\nSteps: 20, Seed: 3", "Steps", ",,,:::"])
 def test_text_without_settings_is_a_prompt(text: str) -> None:
     read = metadata.from_text(text)
-    assert set(read.settings) <= {"prompt", "noise"}
+    assert set(read.settings) <= {"prompt"}
 
 
 def test_nonsense_values_are_left_over() -> None:
     read = metadata.from_text("a\nSteps: many, Seed: 0x, Size: big, CFG scale: 7, SigmaGraft: {broken")
-    assert read.settings == {"prompt": "a", "cfg": 7.0, "noise": "nv"}
+    assert read.settings == {"prompt": "a", "cfg": 7.0, "noise": "nv", "emphasis": "a1111"}
     assert read.other == {"Steps": "many", "Seed": "0x", "Size": "big"}

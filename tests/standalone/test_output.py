@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import struct
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -139,6 +142,34 @@ def test_full_disk_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert left(tmp_path) == []
 
 
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 64 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    command = [mount or "", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if mount is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("cannot mount a tiny disk here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
+    target = output.target(str(tiny_disk / "cat.png"))
+    noise = Image.effect_noise((100, 100), 90).convert("RGB")
+    kept: list[Path] = []
+    with pytest.raises(FileError, match="No space left on device; the disk is full"):
+        for _ in range(100):
+            kept.append(output.save(noise, target.path({}), target))
+    assert left(tiny_disk) == sorted(path.name for path in kept)
+    for path in kept:
+        with Image.open(path) as image:
+            image.load()
+    with pytest.raises(FileError, match="bytes are free here"):
+        output.check_folder(tiny_disk / "cat.png")
+
+
 def test_failure_while_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -222,7 +253,15 @@ def test_nearly_full_disk(tmp_path: Path) -> None:
     ],
 )
 def test_patterns(pattern: str | None, format: str | None, expected: str) -> None:
-    values = {"prompt": "a red circle", "seed": 7, "index": 1, "width": 64, "height": 32, "sampler": "euler", "cfg": 7.5}
+    values = {
+        "prompt": "a red circle",
+        "seed": 7,
+        "index": 1,
+        "width": 64,
+        "height": 32,
+        "sampler": "euler",
+        "cfg": 7.5,
+    }
     assert output.target(pattern, format).path(values) == Path(expected)
 
 
@@ -234,7 +273,7 @@ def test_an_existing_folder(tmp_path: Path) -> None:
     ("prompt", "name"),
     [
         ("../../etc/passwd", "etc-passwd"),
-        ("a/b\\c:d*e?f\"g<h>i|j", "a-b-c-d-e-f-g-h-i-j"),
+        ('a/b\\c:d*e?f"g<h>i|j', "a-b-c-d-e-f-g-h-i-j"),
         ("...", "_"),
         ("", "_"),
         ("CON", "CON_"),
