@@ -170,9 +170,11 @@ _FUNCTIONS: dict[tuple[str, str], Any] = {
     ("torch", "Tensor"): Inert,
     ("torch.nn.parameter", "Parameter"): Inert,
     ("collections", "OrderedDict"): OrderedDict,
+    ("builtins", "long"): int,
+    ("builtins", "unicode"): str,
     ("collections", "defaultdict"): _Rebuild(lambda *_: {}),
     ("collections", "Counter"): _Rebuild(lambda *_: {}),
-    **{(module, kind.__name__): kind for module in ("builtins", "__builtin__") for kind in _PLAIN},
+    **{("builtins", kind.__name__): kind for kind in _PLAIN},
     **{("torch", name): getattr(torch, name) for name in _DTYPES},
     **{("torch", name): dtype for name, dtype in _STORAGES.items()},
     **{("torch.cuda", name): dtype for name, dtype in _STORAGES.items()},
@@ -189,6 +191,7 @@ class _Reader(pickle.Unpickler):
         self._path = path
 
     def find_class(self, module: str, name: str, /) -> Any:
+        module = "builtins" if module == "__builtin__" else module  # Python 2's name, still written today
         known = _FUNCTIONS.get((module, name))
         if known is not None:
             return known

@@ -183,14 +183,15 @@ def _with_heads(config: UNetConfig, said: dict[str, Any]) -> UNetConfig:
         return config
     widths = [config.model_channels * m for m in config.channel_mult]
     each = heads if isinstance(heads, list) else [heads] * len(widths)
-    if len(set(each)) == 1:
-        return replace(config, num_heads=each[0], head_dim=None)
-    dims = {width // n for width, n in zip(widths, each, strict=True)}
-    if len(dims) > 1:
-        raise FileError(
-            f"heads {each} for widths {widths}", expected="one number of heads, or heads of one width"
-        )
-    return replace(config, num_heads=None, head_dim=dims.pop())
+    used = [i for i, depth in enumerate(config.transformer_depth) if depth or i == len(widths) - 1]
+    dims = {widths[i] // each[i] for i in used}
+    if len(dims) == 1:
+        return replace(config, num_heads=None, head_dim=dims.pop())
+    if len({each[i] for i in used}) == 1:
+        return replace(config, num_heads=each[-1], head_dim=None)
+    raise FileError(
+        f"heads {each} for widths {widths}", expected="one number of heads, or heads of one width"
+    )
 
 
 def _text_config(tensors: Tensors, openclip: bool, said: dict[str, Any]) -> TextConfig:
