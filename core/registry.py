@@ -9,10 +9,13 @@ from .errors import OptionError, nearest
 
 
 class Named(Protocol):
-    """What a registry keeps: a name and other names it answers to."""
+    """What a registry keeps: a name, how people are shown it, and other names it answers to."""
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
 
     @property
     def aliases(self) -> tuple[str, ...]: ...
@@ -27,7 +30,7 @@ def fold(name: str) -> str:
 
 
 class Registry(Generic[Spec]):
-    """Specs in the order they were added, found by name or alias.
+    """Specs in the order they were added, found by name, label or alias.
 
     Args:
         kind: what one entry is, for messages ("sampler").
@@ -40,15 +43,13 @@ class Registry(Generic[Spec]):
 
     def add(self, spec: Spec) -> Spec:
         """Append `spec`. Raises OptionError naming the clash, leaving the registry as it was."""
-        names = [fold(name) for name in (spec.name, *spec.aliases)]
-        for name in names:
+        names = {fold(name) for name in (spec.name, spec.label, *spec.aliases)}
+        for name in sorted(names):
             if name in self._owners:
                 raise OptionError(
                     f"{self.kind} name {name!r} of {spec.name!r} is already taken by {self._owners[name]!r}",
                     todo="choose another name or alias",
                 )
-            if names.count(name) > 1:
-                raise OptionError(f"{self.kind} {spec.name!r} is given the name {name!r} twice")
         self._specs[spec.name] = spec
         self._owners.update(dict.fromkeys(names, spec.name))
         return spec

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 # the order of the methods here is the order of every list of samplers
 # isort: off
-from . import euler, heun, dpmpp, ddim  # noqa: F401
+from . import euler, heun, dpm, dpmpp, ddim  # noqa: F401
 
 # isort: on
 from .convention import k_diffusion_function, levels_of_model
 from .drive import drive, find_sampler
 from .finite import NonFiniteError
 from .levels import NoiseLevels
-from .noise import BrownianNoise, ImageNoise, noise_kinds
+from .noise import BrownianNoise, ImageNoise, noise_kinds, step_noise
 from .schedules import SCHEDULES, ScheduleSpec, schedule, schedule_rule
 from .spec import SAMPLERS, Method, Option, Run, SamplerSpec, sampler
 from .stepper import Stepper
@@ -37,4 +37,5 @@ __all__ = [
     "sampler",
     "schedule",
     "schedule_rule",
+    "step_noise",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from .spec import Method, Option, Run, sampler
@@ -23,12 +21,9 @@ def ddim(run: Run, x: Tensor) -> Method:
 
     eps = (x - alpha denoised) / sigma.
     """
-    levels = run.levels
     for sigma, sigma_next in run.steps():
         denoised = yield x, sigma
-        std = levels.posterior_std(sigma, sigma_next, run.eta)
-        keep = math.sqrt(max(sigma_next**2 - std**2, 0.0)) / sigma
-        gain = levels.alpha(sigma_next) - levels.alpha(sigma) * keep
-        x = (x * keep).add_(denoised, alpha=gain)
+        decay, gain, std = run.levels.posterior(sigma, sigma_next, run.eta)
+        x = (x * decay).add_(denoised, alpha=gain)
         x = run.add_noise(x, 1.0, std, sigma, sigma_next)
     return x

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.errors import OptionError, nearest
 from .philox import PhiloxGenerator
+from .spec import SamplerSpec
 
 Draw = Callable[[], Tensor]
 SEED_LIMIT = 2**64
@@ -84,8 +85,9 @@ class ImageNoise:
     ) -> None:
         if kind not in KINDS:
             raise OptionError(f"unknown noise kind {kind!r}", todo=nearest(kind, KINDS))
+        self.seeds, self.shape = check_seeds(seeds), tuple(shape)
         self.device, self.dtype = torch.device(device), dtype
-        self._draws = [KINDS[kind](seed, tuple(shape), self.device) for seed in check_seeds(seeds)]
+        self._draws = [KINDS[kind](seed, self.shape, self.device) for seed in self.seeds]
         for _ in range(skip):
             self.next()
 
@@ -142,6 +144,16 @@ class BrownianNoise:
         sign = 1.0 if sigma < sigma_next else -1.0
         path = torch.stack([tree(a, b) for tree in self._trees]) * (sign / math.sqrt(b - a))
         return to_device(path, self.device, self.dtype)
+
+
+def step_noise(spec: SamplerSpec, images: ImageNoise, sigmas: Sequence[float]) -> ImageNoise | BrownianNoise:
+    """The noise of a walk along `sigmas`: `images` itself, or Brownian paths of its seeds where the sampler asks."""
+    if not spec.brownian:
+        return images
+    low = min(sigma for sigma in sigmas if sigma > 0.0)
+    if low == sigmas[0]:  # a single step to 0 draws no noise
+        return images
+    return BrownianNoise(images.seeds, images.shape, low, sigmas[0], device=images.device, dtype=images.dtype)
 
 
 def _brownian_tree() -> Any:

@@ -134,6 +134,7 @@ class SamplerSpec:
         stochastic: whether noise is added when the options are left alone.
         noise_option: the option that turns noise on and, at 0, off; None if there is none.
         flow: whether it is valid for rectified flow.
+        brownian: whether its noise should come from a Brownian path (`step_noise` sees to it).
     """
 
     name: str
@@ -144,6 +145,7 @@ class SamplerSpec:
     stochastic: bool = False
     noise_option: str | None = None
     flow: bool = True
+    brownian: bool = False
     default_schedule: str = "karras"
     aliases: tuple[str, ...] = ()
     paper: str = ""

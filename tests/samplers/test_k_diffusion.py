@@ -36,6 +36,12 @@ class Model:
         return self.denoise(x, sigma[0].item()) + bias
 
 
+def white(function, x: torch.Tensor) -> dict:
+    """The same white noise for both: where k-diffusion's default is an unseeded Brownian tree."""
+    takes = "noise_sampler" in inspect.signature(function).parameters
+    return {"noise_sampler": lambda sigma, sigma_next: torch.randn_like(x)} if takes else {}
+
+
 def theirs(k_diffusion: types.SimpleNamespace, spec: SamplerSpec):
     function = getattr(k_diffusion.sampling, f"sample_{spec.name}", None)
     if function is None:
@@ -61,7 +67,8 @@ def test_equal_to_k_diffusion(k_diffusion, make_mixture, spec, dtype, tolerance,
     ends = []
     for sample in (function, FUNCTIONS[spec.name]):
         torch.manual_seed(5)
-        ends.append(sample(model, x.clone(), sigmas, {"bias": 0.01}, disable=True, **options))
+        noise = white(function, x)
+        ends.append(sample(model, x.clone(), sigmas, {"bias": 0.01}, disable=True, **noise, **options))
     assert ends[1].dtype == dtype
     torch.testing.assert_close(ends[1], ends[0], rtol=tolerance, atol=tolerance)
 
@@ -75,7 +82,7 @@ def test_callback_has_k_diffusions_keys(k_diffusion, make_mixture, spec) -> None
     for sample in (function, FUNCTIONS[spec.name]):
         torch.manual_seed(5)
         seen.append([])
-        sample(model, x, sigmas, callback=seen[-1].append, disable=True)
+        sample(model, x, sigmas, callback=seen[-1].append, disable=True, **white(function, x))
     assert len(seen[0]) == len(seen[1]) == 5
     for expected, got in zip(*seen, strict=True):
         assert expected.keys() <= got.keys()

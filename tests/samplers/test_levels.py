@@ -88,6 +88,39 @@ def test_a_prediction_that_does_not_fit_is_refused() -> None:
 
 @every
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("rule", ["sde", "posterior"])
+def test_noisy_steps_keep_the_marginal(levels: NoiseLevels, rule: str, eta: float) -> None:
+    """With the true x0 as denoised, alpha and the variance of the noise come out as those of sigma_next."""
+    for sigma_next, sigma in zip(inside(levels), inside(levels)[1:], strict=False):
+        decay, gain, std = getattr(levels, rule)(sigma, sigma_next, eta)
+        assert decay * levels.alpha(sigma) + gain == pytest.approx(levels.alpha(sigma_next))
+        assert math.hypot(decay * sigma, std) == pytest.approx(sigma_next)
+        assert (std == 0.0) == (eta == 0.0)
+        if eta == 0.0:
+            assert (decay, gain) == pytest.approx(levels.exact(sigma, sigma_next))
+    assert getattr(levels, rule)(sigma, 0.0, eta) == pytest.approx((0.0, 1.0, 0.0))
+
+
+@every
+def test_one_ancestral_step_is_the_ddpm_posterior(levels: NoiseLevels) -> None:
+    """q(x_next | x, x0) of the forward process (arXiv:2006.11239 eq. 7), in terms of sigma / alpha."""
+    sigma_next, sigma = inside(levels)[1:3]
+    ratio, ratio_next = sigma / levels.alpha(sigma), sigma_next / levels.alpha(sigma_next)
+    variance = ratio_next**2 * (ratio**2 - ratio_next**2) / ratio**2
+    _, _, std = levels.posterior(sigma, sigma_next, 1.0)
+    assert std == pytest.approx(levels.alpha(sigma_next) * math.sqrt(variance))
+
+
+@every
+def test_between_is_even_in_log_snr(levels: NoiseLevels) -> None:
+    sigma_next, sigma = inside(levels)[1:3]
+    middle = levels.between(sigma, sigma_next, 0.25)
+    first, last = levels.half_log_snr(sigma), levels.half_log_snr(sigma_next)
+    assert levels.half_log_snr(middle) == pytest.approx(0.75 * first + 0.25 * last)
+
+
+@every
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
 def test_ancestral_split_ends_at_the_right_level(levels: NoiseLevels, eta: float) -> None:
     """alpha and the total variance after stepping to sigma_down and renoising are those of sigma_next."""
     sigma_next, sigma = inside(levels)[1:3]
@@ -115,7 +148,9 @@ def test_pure_noise_of_flow_has_no_infinities() -> None:
     assert flow.half_log_snr(1.0) == -math.inf
     assert flow.exact(1.0, 0.9) == pytest.approx((0.9, 0.1))
     assert flow.renoise(1.0, 1.0) == (1.0, 0.0)
-    assert flow.posterior_std(1.0, 0.9, 1.0) == pytest.approx(0.9)
+    for eta in (0.0, 0.5, 1.0):
+        assert all(map(math.isfinite, flow.sde(1.0, 0.9, eta) + flow.posterior(1.0, 0.9, eta)))
+    assert flow.between(1.0, 0.5, 0.5) == 0.75
 
 
 @every
