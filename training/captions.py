@@ -17,7 +17,13 @@ from .words import SYNONYMS
 BACKGROUND = -1  # `about` of the words that speak of the background
 NOTHING = -2  # ... and of the words between
 
-_OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above", "in front of": "behind"}
+_OPPOSITE = {
+    "left of": "right of",
+    "right of": "left of",
+    "above": "below",
+    "below": "above",
+    "in front of": "behind",
+}
 _SPELLED = {
     "left of": ("left of", "to the left of"),
     "right of": ("right of", "to the right of"),
@@ -104,7 +110,9 @@ class _Speaker:
         return Piece(" ".join(words), about, tuple(said))
 
     def place(self, thing: Thing, about: int) -> Piece:
-        where = self.one(_PLACES.get(thing.position, (f"in the {thing.position}", f"in the {thing.position} corner")))
+        where = self.one(
+            _PLACES.get(thing.position, (f"in the {thing.position}", f"in the {thing.position} corner"))
+        )
         return Piece(where, about, ("position",))
 
     def things(self, scene: Scene) -> list[Piece]:

@@ -80,7 +80,9 @@ def _surface(thing: Thing, size: int) -> NDArray[np.float32]:
         return base
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
     if thing.style == "shaded":
-        light = 1 - np.hypot(x - thing.x + 0.4 * thing.extent, y - thing.y + 0.4 * thing.extent) / (2 * thing.extent)
+        light = 1 - np.hypot(x - thing.x + 0.4 * thing.extent, y - thing.y + 0.4 * thing.extent) / (
+            2 * thing.extent
+        )
         return base * np.clip(0.35 + light, 0.35, 1.15)[..., None]
     dark = _rgb("black") if thing.colour != "black" else _rgb("white")
     if thing.style == "outlined":

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .latents import Cache
 from .preview import load_unet, load_vae
-from .train_text import Lessons
+from .train_text import trained_encoder
 from .train_vae import folded
 
 SCALE_FACTOR = 0.18215
@@ -59,11 +59,9 @@ def steps_of(runs: Path) -> dict[str, int]:
 
 def export(runs: Path, target: Path, seed: int) -> int:
     """Write the file, whole or not at all; answers its size in bytes. ValueError where it would be too large."""
-    lessons = Lessons()
-    lessons.load_state_dict(torch.load(runs / "text" / "checkpoint.pt", weights_only=True)["module"])
     mean, std = Cache(runs, seed).units()
     vae = folded(load_vae(runs).state_dict(), mean, std, SCALE_FACTOR)
-    tensors = assemble(load_unet(runs).state_dict(), vae, lessons.encoder.state_dict())
+    tensors = assemble(load_unet(runs).state_dict(), vae, trained_encoder(runs).state_dict())
     size = sum(t.numel() * 2 for t in tensors.values())
     if size > LIMIT - 200_000:
         raise ValueError(f"{size} bytes of weights; the bundled file must stay below {LIMIT}")

@@ -18,12 +18,13 @@ from torch import Tensor
 from sigmagraft.standalone.vae import VAE
 
 from .draw import draw
-from .loop import Progress
+from .loop import Progress, launch, worker_rank
 from .scenes import Mix, Scene, random_scene
 from .train_vae import new_vae, pixels
 
 MIX = Mix(pairs=0.5, striped=0.12)
 SHAPE = (4, 16, 16)
+BATCH = 8
 MEASURED = 256  # scenes whose latents give the mean and standard deviation
 
 
@@ -49,7 +50,17 @@ class Cache:
 
     @property
     def filled(self) -> int:
-        return json.loads(self.about.read_text())["filled"] if self.about.exists() else 0
+        """How many latents are there from the front without a gap."""
+        if not self.about.exists():
+            return 0
+        about = json.loads(self.about.read_text())
+        done = [self._done(rank) for rank in range(about["workers"])]
+        return min(about["count"], min(done) * about["workers"] * BATCH)
+
+    def _done(self, rank: int) -> int:
+        """Batches a worker has stored."""
+        note = self.folder / f"done-{rank}"
+        return int(note.read_text() or 0) if note.exists() else 0
 
     def wait(self, count: int) -> None:
         """Return once `count` latents are there."""
@@ -59,37 +70,58 @@ class Cache:
     def array(self, mode: str = "r", count: int | None = None) -> np.ndarray:
         """The memory-mapped latents [n, 4, 16, 16] fp16; `count` makes a new file."""
         shape = (count, *SHAPE) if count else None
-        return np.lib.format.open_memmap(self.folder / "latents.npy", mode=mode, dtype=np.float16, shape=shape)
+        return np.lib.format.open_memmap(
+            self.folder / "latents.npy", mode=mode, dtype=np.float16, shape=shape
+        )
 
     def units(self) -> tuple[Tensor, Tensor]:
         """mean and std [4] of the latents."""
         first = torch.from_numpy(self.array()[:MEASURED].astype(np.float32))
         return first.mean(dim=(0, 2, 3)), first.std(dim=(0, 2, 3))
 
-    @torch.no_grad()
-    def fill(self, vae: VAE, count: int, batch: int = 8) -> None:
-        """Encode scenes until `count` are stored, going on where an earlier run stopped."""
+    def prepare(self, count: int, workers: int) -> None:
+        """Lay out an empty cache, unless there is one of this size."""
+        about = {"count": count, "workers": workers, "seed": self.seed}
+        if self.about.exists() and json.loads(self.about.read_text()) == about:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
-        start = self.filled
-        store = self.array("r+") if start else self.array("w+", count)
-        progress = Progress(start, count, every=20 * batch)
+        for note in self.folder.glob("done-*"):
+            note.unlink()
+        self.array("w+", count)
+        self.about.write_text(json.dumps(about))
+
+    @torch.no_grad()
+    def fill(self, vae: VAE, count: int, rank: int, workers: int) -> None:
+        """Encode this worker's batches of `count` scenes, going on where an earlier run stopped."""
+        store = self.array("r+")
         vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for k in range(start, count, batch):
-            numbers = range(k, min(k + batch, count))
+        total = -(-count // BATCH)
+        progress = Progress(self._done(rank) * workers * BATCH, count, every=50 * workers * BATCH)
+        for k in range(self._done(rank) * workers + rank, total, workers):
+            numbers = range(k * BATCH, min((k + 1) * BATCH, count))
             x = torch.stack([pixels(draw(scene_at(self.seed, i)).image) for i in numbers])
-            store[k : numbers.stop] = vae.encode(x.contiguous(memory_format=torch.channels_last))[0].half().numpy()
-            self.about.write_text(json.dumps({"filled": numbers.stop, "seed": self.seed}))
-            progress.show(numbers.stop, 0.0, 0.0)
+            x = x.contiguous(memory_format=torch.channels_last)
+            store[numbers.start : numbers.stop] = vae.encode(x)[0].half().numpy()
+            store.flush()
+            (self.folder / f"done-{rank}").write_text(str(k // workers + 1))
+            if rank == 0:
+                progress.show((k + 1) * BATCH, 0.0, 0.0)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Encode the scenes the UNet trains on.")
     parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
-    parser.add_argument("--count", type=int, default=12000)
+    parser.add_argument("--count", type=int, default=6400)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
     args = parser.parse_args()
-    Cache(args.runs, args.seed).fill(load_encoder(args.runs), args.count)
+    cache = Cache(args.runs, args.seed)
+    rank = worker_rank()
+    if rank is None:
+        cache.prepare(args.count, args.workers)
+    if launch("training.latents", args.workers):
+        cache.fill(load_encoder(args.runs), args.count, rank or 0, args.workers)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ class Workers:
     """
 
     def __init__(self, count: int = 1) -> None:
-        self.rank, self.count = int(os.environ.get("RANK", "0")), count
+        self.rank, self.count = worker_rank() or 0, count
         if count > 1:
             dist.init_process_group("gloo", rank=self.rank, world_size=count)
 
@@ -80,20 +80,27 @@ class Workers:
             p.grad = piece.view_as(p)
 
 
+def worker_rank() -> int | None:
+    """This process's number among workers; None in the command that starts them."""
+    rank = os.environ.get("RANK")
+    return None if rank is None else int(rank)
+
+
 def launch(module: str, count: int) -> bool:
     """Start `count` copies of this command as workers, one pinned to each core in turn; True in the copies.
 
     With one worker there is nothing to start. The first worker's end is the command's.
     """
-    if count == 1 or "RANK" in os.environ:
+    if count == 1 or worker_rank() is not None:
         torch.set_num_threads(1)
         return True
     cores = sorted(os.sched_getaffinity(0))
     command = [sys.executable, "-m", module, *sys.argv[1:]]
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(29500 + os.getpid() % 1000)}
     running = []
     for rank in range(count):
-        env = os.environ | {"RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(29500 + os.getpid() % 1000)}
-        running.append(subprocess.Popen(command, env=env | {"OMP_NUM_THREADS": "1"}))
+        env = os.environ | {"RANK": str(rank), "OMP_NUM_THREADS": "1"} | meeting
+        running.append(subprocess.Popen(command, env=env))
         os.sched_setaffinity(running[-1].pid, {cores[rank % len(cores)]})
     codes = [process.wait() for process in running]
     if any(codes):
@@ -125,7 +132,9 @@ class Loop:
 
     def __post_init__(self) -> None:
         trained = [p for p in self.module.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, self.plan.rate, self.plan.betas, weight_decay=self.plan.decay)
+        self.optimizer = torch.optim.AdamW(
+            trained, self.plan.rate, self.plan.betas, weight_decay=self.plan.decay
+        )
         self.mean = Average(self.module, self.average) if self.average is not None else None
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.file.exists():
@@ -147,7 +156,11 @@ class Loop:
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
-        state = {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
+        state = {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+        }
         if self.mean is not None:
             state["mean"] = self.mean.shadow
         partial = self.file.with_suffix(".partial")
@@ -196,6 +209,9 @@ class Progress:
         each = (now - self.since) / max(1, step - self.at)
         left = time.strftime("%H:%M:%S", time.gmtime(each * (self.steps - step)))
         mean = sum(self.losses) / len(self.losses)
-        print(f"step {step}/{self.steps}  loss {mean:.5f}  rate {rate:.2e}  {each:.3f} s/step  left {left}", flush=True)
+        print(
+            f"step {step}/{self.steps}  loss {mean:.5f}  rate {rate:.2e}  {each:.3f} s/step  left {left}",
+            flush=True,
+        )
         self.losses, self.since, self.at = [], now, step
         sys.stdout.flush()

@@ -60,7 +60,7 @@ def load_unet(runs: Path) -> UNet:
 def sample(unet: UNet, words: Words, prompts: tuple[str, ...], cfg: float, steps: int, seed: int) -> Tensor:
     """Latents of unit variance [n, 4, 16, 16] by DPM++ 2M."""
     levels = NoiseLevels.discrete()
-    tokens = [([words.tokenizer.start, *words.tokenizer.encode(p)] + words.empty[1:])[:LENGTH] for p in prompts]
+    tokens = [[words.tokenizer.start, *words.tokenizer.encode(p), *words.empty[1:]][:LENGTH] for p in prompts]
     context = words.states(tokens + [words.empty] * len(prompts))
 
     def denoise(x: Tensor, sigma: float) -> Tensor:

@@ -6,6 +6,7 @@ Objects are listed back to front. Nothing here draws captions: see captions.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,7 +80,9 @@ def place(rng: np.random.Generator, size: str, position: str) -> tuple[float, fl
     """x, y and half extent of an object of this size at this position, with a little jitter."""
     extent = SIZES[size] * (1 + SIZE_JITTER * rng.uniform(-1, 1))
     room = 0.5 - MARGIN - extent
-    dx, dy = (d * room * rng.uniform(0.75, 1) if d else room * rng.uniform(-0.12, 0.12) for d in POSITIONS[position])
+    dx, dy = (
+        d * room * rng.uniform(0.75, 1) if d else room * rng.uniform(-0.12, 0.12) for d in POSITIONS[position]
+    )
     return 0.5 + dx, 0.5 + dy, extent
 
 
@@ -124,10 +127,7 @@ def _pair(rng: np.random.Generator, mix: Mix) -> Scene:
     style = _pick(rng, mix.styles)
     relation = _pick(rng, RELATIONS)
     direction = RELATIONS[relation]
-    if direction is None:
-        spots = _overlapping(rng)
-    else:
-        spots = _apart(rng, direction)
+    spots = _overlapping(rng) if direction is None else _apart(rng, direction)
     shapes = [_pick(rng, SHAPES), _pick(rng, SHAPES)]
     things = tuple(
         Thing(shape, colour, *spot, style) for shape, colour, spot in zip(shapes, colours, spots, strict=True)
@@ -135,7 +135,9 @@ def _pair(rng: np.random.Generator, mix: Mix) -> Scene:
     return Scene(things, background, relation, subject=1)
 
 
-def _apart(rng: np.random.Generator, direction: tuple[int, int]) -> list[tuple[str, str, float, float, float]]:
+def _apart(
+    rng: np.random.Generator, direction: tuple[int, int]
+) -> list[tuple[str, str, float, float, float]]:
     """Places of (the other, the subject): the subject lies in `direction` of the other."""
     names = {offset: name for name, offset in POSITIONS.items()}
     spots = []
@@ -164,6 +166,6 @@ def _overlapping(rng: np.random.Generator) -> list[tuple[str, str, float, float,
     return spots
 
 
-def _pick(rng: np.random.Generator, names) -> str:
+def _pick(rng: np.random.Generator, names: Iterable[str]) -> str:
     names = list(names)
     return str(names[int(rng.integers(len(names)))])

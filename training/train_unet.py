@@ -24,7 +24,7 @@ from .captions import caption
 from .latents import Cache, scene_at
 from .loop import Loop, Plan, Workers, generators, launch
 from .scenes import Scene
-from .train_text import LENGTH, Lessons, encode_pieces
+from .train_text import LENGTH, encode_pieces, trained_encoder
 
 CONFIG = UNetConfig(
     model_channels=64,
@@ -59,9 +59,7 @@ class Words:
     """Captions -> frozen hidden states [b, 77, 64]."""
 
     def __init__(self, runs: Path) -> None:
-        lessons = Lessons()
-        lessons.load_state_dict(torch.load(runs / "text" / "checkpoint.pt", weights_only=True)["module"])
-        self.encoder = lessons.encoder.eval().requires_grad_(False)
+        self.encoder = trained_encoder(runs)
         self.tokenizer = Tokenizer.clip()
         self.empty = [self.tokenizer.start] + [self.tokenizer.end] * (LENGTH - 1)
 
@@ -123,9 +121,9 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train the UNet on cached latents.")
     parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=10000)
-    parser.add_argument("--batch", type=int, default=16, help="a worker's share of the batch")
-    parser.add_argument("--count", type=int, default=12000, help="latents in the cache")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--batch", type=int, default=8, help="a worker's share of the batch")
+    parser.add_argument("--count", type=int, default=6400, help="latents in the cache")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
@@ -135,16 +133,14 @@ def main() -> None:
     workers = Workers(args.workers)
     task = Task(args.runs, args.seed, args.batch, args.count, workers)
     unet = new_unet(seed=args.seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    plan = Plan(args.steps, args.rate, warm=200, decay=0.01, seed=args.seed)
+    plan = Plan(args.steps, args.rate, warm=200, decay=0.01, save_every=500, seed=args.seed)
 
     def saved(step: int, module: nn.Module) -> None:
         from .preview import preview
 
         preview(args.runs, step)
 
-    Loop(
-        args.runs / "unet", unet, plan, lambda step: task.loss(unet, step), AVERAGE, saved, workers
-    ).run()
+    Loop(args.runs / "unet", unet, plan, lambda step: task.loss(unet, step), AVERAGE, saved, workers).run()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ every layer that writes what a norm reads.
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,8 @@ MIX = Mix(pairs=0.5, striped=0.25, styles=("flat",) * 8 + ("outlined", "shaded")
 KL_WEIGHT = 1e-3
 KL_WARM = 300
 PIECE = 48
-FROZEN_NOISE = 0.1  # standard deviation added to latents of unit variance once the encoder is frozen
+WRITES = re.compile(r"(conv_in|conv1|conv2|nin_shortcut|proj_out)\.(weight|bias)$|sample\.conv\.bias$")
+FROZEN_NOISE = 0.15  # most noise, in units of the latents' own spread, once the encoder is frozen
 
 
 def pixels(image: np.ndarray) -> Tensor:
@@ -77,7 +79,10 @@ def _copy_colours(vae: VAE) -> None:
     exactly; 1.6 undoes the shrinking by norms with an eps of 1.
     """
     z = vae.config.z_channels
-    for first, last in ((vae.encoder.conv_in, vae.encoder.conv_out), (vae.decoder.conv_in, vae.decoder.conv_out)):
+    for first, last in (
+        (vae.encoder.conv_in, vae.encoder.conv_out),
+        (vae.decoder.conv_in, vae.decoder.conv_out),
+    ):
         last.weight.mul_(0.1)
         for colour in range(3):
             for channel, sign in ((2 * colour, 1.0), (2 * colour + 1, -1.0)):
@@ -100,8 +105,7 @@ def folded(state: dict[str, Tensor], mean: Tensor, std: Tensor, scale_factor: fl
     """
     out = {name: value.clone() for name, value in state.items()}
     for name in out:
-        layer, kind = name.rsplit(".", 1)
-        if layer.endswith(("conv_in", "conv1", "conv2", "nin_shortcut", "proj_out")) or (layer.endswith("sample.conv") and kind == "bias"):
+        if WRITES.search(name):
             out[name] *= 1e-3
     unit = std * scale_factor
     gain = torch.cat([1 / unit, torch.ones_like(unit)])
@@ -131,7 +135,10 @@ def loss_at(vae: VAE, seed: int, step: int, batch: int, frozen: bool, rank: int 
     x, noise = batch_at(seed, step, batch, rank)
     with torch.set_grad_enabled(not frozen):
         mean, logvar = vae.encode(x)
-    spread = torch.exp(0.5 * logvar) + (FROZEN_NOISE * torch.rand((len(x), 1, 1, 1), generator=noise) if frozen else 0)
+    spread = torch.exp(0.5 * logvar)
+    if frozen:
+        most = FROZEN_NOISE * mean.std(dim=(0, 2, 3), keepdim=True)
+        spread = spread + most * torch.rand((len(x), 1, 1, 1), generator=noise)
     z = mean + spread * torch.randn(mean.shape, generator=noise)
     d = vae.decode(z) - x
     loss = d.abs().mean() + d.square().mean()
@@ -151,18 +158,22 @@ def report(vae: VAE, picture: Path, count: int = 16) -> str:
     rows = [torch.cat(list(t), dim=2) for i in range(0, count, 8) for t in (x[i : i + 8], y[i : i + 8])]
     grid = ((torch.cat(rows, dim=1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
     Image.fromarray(grid).save(picture)
-    error = (y - x).abs().mean()
-    return f"error {error:.4f}  latent std {mean.std(dim=(0, 2, 3)).tolist()}  posterior std {logvar.mul(0.5).exp().mean():.3f}"
+    spread = ", ".join(f"{std:.2f}" for std in mean.std(dim=(0, 2, 3)))
+    noise = logvar.mul(0.5).exp().mean()
+    return f"mean absolute error {(y - x).abs().mean():.4f}  latents' std {spread}  posterior std {noise:.3f}"
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train the autoencoder.")
     parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--freeze", type=int, default=2500, help="step from which the encoder stands still")
-    parser.add_argument("--batch", type=int, default=4, help="pieces a step")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--freeze", type=int, default=750, help="step from which the encoder stands still")
+    parser.add_argument("--batch", type=int, default=2, help="pieces a step and worker")
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument(
+        "--cool", type=float, default=0.3, help="share of the steps over which the rate falls to 0"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
     args = parser.parse_args()
@@ -170,7 +181,7 @@ def main() -> None:
         return
     workers = Workers(args.workers)
     vae = new_vae(seed=args.seed)
-    plan = Plan(args.steps, args.rate, warm=30, seed=args.seed)
+    plan = Plan(args.steps, args.rate, warm=30, cool=args.cool, seed=args.seed)
 
     def loss(step: int) -> Tensor:
         frozen = step >= args.freeze

@@ -60,7 +60,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "circle": ("disc", "dot"),
     "diamond": ("rhombus",),
     "cross": ("plus sign",),
-    "centre": ("center", "middle"),
+    "centre": ("middle",),
     "background": ("backdrop",),
 }
 
