@@ -11,5 +11,7 @@ def levels_of(info: ModelInfo) -> NoiseLevels:
     if info.prediction == "flow":
         return NoiseLevels.flow(info.shift or 1.0)
     if info.prediction == "edm" or info.sigma_max is not None:
-        return NoiseLevels.edm(info.sigma_min or 0.002, info.sigma_max or 80.0)
+        # EDM proper scales its data to deviation 0.5 (Playground v2.5); v on EDM's levels (CosXL) to 1
+        data = 0.5 if info.prediction == "edm" else 1.0
+        return NoiseLevels.edm(info.sigma_min or 0.002, info.sigma_max or 80.0, data)
     return NoiseLevels.discrete(zero_snr=info.zero_snr)

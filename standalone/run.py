@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.errors import OptionError
-from ..samplers import ImageNoise, drive, find_sampler, schedule
+from ..samplers import ImageNoise, drive, find_sampler, schedule, step_noise
 from . import inpaint, latents
 from .conditioning import Conditioning, aligned
 from .denoiser import Denoiser
@@ -76,7 +76,7 @@ class Run:
             self._noised(init, start, self.sigmas[0]),
             self.sigmas,
             levels=self.levels,
-            noise=self.noise,
+            noise=step_noise(self.spec, self.noise, self.sigmas),
             options=self.request.options,
             callback=_reporter(callback, len(self.sigmas) - 1),
         )

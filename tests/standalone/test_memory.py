@@ -55,6 +55,8 @@ def test_a_model_gets_the_levels_it_was_trained_on(info: dict, top: float) -> No
     levels = levels_of(ModelInfo(family="sdxl", **info))
     assert isinstance(levels, NoiseLevels)
     assert levels.sigma_max == pytest.approx(top, rel=1e-4)
+    if hasattr(levels, "sigma_data"):
+        assert levels.sigma_data == (0.5 if info["prediction"] == "edm" else 1.0)
 
 
 @CUDA
