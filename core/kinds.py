@@ -68,18 +68,16 @@ KINDS: list[Kind] = [
     Kind("lora", "a LoRA (or one of its kin)", _any(_LORA, unless=r"^model\.diffusion_model\.")),
     Kind("embedding", "a textual inversion embedding", _is_embedding),
 ]
-OTHERS: list[Kind] = [
+FOREIGN: list[Kind] = [
     Kind("sd3", "a Stable Diffusion 3 model", _any(r"(^|\.)joint_blocks\.0\.")),
     Kind("flux", "a Flux model", _any(r"(^|\.)double_blocks\.0\.img_attn")),
     Kind("svd", "a Stable Video Diffusion model", _any(r"\.time_mixer\.mix_factor$")),
     Kind("cascade", "a Stable Cascade model", _any(r"(^|\.)clip_txt_(pooled_)?mapper")),
+]
+OTHERS: list[Kind] = [
     Kind("safety-checker", "a safety checker", _has("concept_embeds")),
     Kind("clip-vision", "a CLIP image encoder", _any(r"^(vision_model|visual)\.")),
     Kind(
-        "taesd",
-        "a tiny autoencoder (TAESD)",
-        _any(r"^((taesd_)?(de|en)coder\.(layers\.)?)?[13]\.conv\.0\.weight"),
-    ),
     Kind("upscaler", "a picture upscaler", _any(r"^(model\.0\.weight|conv_first\.weight|body\.0\.rdb1)")),
     Kind("vae-approx", "an approximate VAE for previews", _has("conv1.weight", "conv8.weight")),
     Kind("ddpm", "an unconditional diffusion UNet", _has("conv_in.weight", "time_embedding.linear_1.weight")),
@@ -91,6 +89,11 @@ def adapter_kind(shapes: Shapes) -> Kind | None:
     return next((kind for kind in KINDS if kind.test(shapes)), None)
 
 
+def foreign_kind(shapes: Shapes) -> Kind | None:
+    """The family of a model that is neither SD1, SD2 nor SDXL; None where it may be one of them."""
+    return next((kind for kind in FOREIGN if kind.test(shapes)), None)
+
+
 def other_kind(shapes: Shapes) -> Kind | None:
-    """The kind of a file that is neither an adapter nor a part of SD1, SD2 or SDXL; None if unknown."""
-    return next((kind for kind in OTHERS if kind.test(shapes)), None)
+    """The kind of a file that holds no adapter and no part of SD1, SD2 or SDXL; None where nobody knows it."""
+    return foreign_kind(shapes) or next((kind for kind in OTHERS if kind.test(shapes)), None)

@@ -11,7 +11,7 @@ from ..core.checkpoint import open_weights
 from ..core.entry import Entry, Pages
 from ..core.errors import FileError
 from ..core.family import identify
-from ..core.kinds import adapter_kind, other_kind
+from ..core.kinds import adapter_kind, foreign_kind, other_kind
 from ..core.parts import Parts, parts_of, shapes
 from ..core.shapes import Shapes
 from .fill import is_finite, short_name
@@ -96,10 +96,10 @@ def _add_parts(found: dict[str, Any], parts: Parts, every: Shapes, scheduler: Ma
     found["parts"] = {name: _count(tensors) for name, tensors in pieces.items()}
     found["ignored"] = dict(Counter(parts.ignored.values()))
     found["unknown"] = parts.unknown
-    if not pieces:
-        other = other_kind(every)
-        if other:
-            found |= {"kind": other.name, "label": other.label}
+    other = foreign_kind(every) if pieces else other_kind(every)
+    if other:
+        found |= {"kind": other.name, "label": other.label}
+    if other or not pieces:
         return
     unet = parts.unet or parts.ema
     if not unet:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.checkpoint import Checkpoint, open_weights
 from ..core.errors import FileError, OptionError
-from ..core.kinds import adapter_kind, other_kind
+from ..core.kinds import adapter_kind, foreign_kind, other_kind
 from ..core.parts import Parts, Tensors, parts_of
 from .folder import Folder
 from .hub import Hub, is_hub_id
@@ -71,8 +71,8 @@ def _refuse_strangers(checkpoint: Checkpoint, parts: Parts) -> None:
         raise FileError(
             f"this is {kind.label}", checkpoint.source, _EXPECTED, "it goes with a model, not in its place"
         )
-    if not parts.names:
-        other = other_kind(shapes)
+    other = foreign_kind(shapes) if parts.names else other_kind(shapes)
+    if other or not parts.names:
         what = f"this is {other.label}" if other else f"unknown tensors, such as {next(iter(shapes))!r}"
         raise FileError(what, checkpoint.source, _EXPECTED)
 
