@@ -78,6 +78,10 @@ OTHERS: list[Kind] = [
     Kind("safety-checker", "a safety checker", _has("concept_embeds")),
     Kind("clip-vision", "a CLIP image encoder", _any(r"^(vision_model|visual)\.")),
     Kind(
+        "taesd",
+        "a tiny autoencoder (TAESD)",
+        _any(r"^((taesd_)?(de|en)coder\.(layers\.)?)?[13]\.conv\.0\.weight"),
+    ),
     Kind("upscaler", "a picture upscaler", _any(r"^(model\.0\.weight|conv_first\.weight|body\.0\.rdb1)")),
     Kind("vae-approx", "an approximate VAE for previews", _has("conv1.weight", "conv8.weight")),
     Kind("ddpm", "an unconditional diffusion UNet", _has("conv_in.weight", "time_embedding.linear_1.weight")),
