@@ -94,9 +94,10 @@ def main() -> None:
     parser.add_argument("--cfg", type=float, default=4.0)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--step", type=int, default=0, help="the number in the picture's name")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print(preview(args.runs, 0, args.cfg, args.steps, args.seed))
+    print(preview(args.runs, args.step, args.cfg, args.steps, args.seed))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ a batch. The text encoder is frozen; captions are drawn anew each time a scene i
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -136,9 +138,10 @@ def main() -> None:
     plan = Plan(args.steps, args.rate, warm=200, decay=0.01, save_every=500, seed=args.seed)
 
     def saved(step: int, module: nn.Module) -> None:
-        from .preview import preview
-
-        preview(args.runs, step)
+        """Draw from the checkpoint in a process of its own, which cannot hold up or end the training."""
+        subprocess.Popen(
+            [sys.executable, "-m", "training.preview", "--runs", str(args.runs), "--step", str(step)]
+        )
 
     Loop(args.runs / "unet", unet, plan, lambda step: task.loss(unet, step), AVERAGE, saved, workers).run()
 
