@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -72,6 +73,8 @@ class Progress:
 
         self.close()
         self._stage = stage
-        options = {"file": self.stream, "leave": False, "dynamic_ncols": True, "mininterval": self.interval}
-        self._bar = tqdm(total=total, desc=stage, **options, **style)
+        # Asked here because tqdm shows nothing at all on terminals that claim to be 0x0, as some containers' do.
+        columns, rows = shutil.get_terminal_size()
+        place = {"file": self.stream, "leave": False, "ncols": columns, "nrows": rows}
+        self._bar = tqdm(total=total, desc=stage, mininterval=self.interval, **place, **style)
         return self._bar

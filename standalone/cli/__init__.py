@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` as after the program's name. Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name the terminal cannot show is no failure
     try:
         code = _dispatch(words)
         sys.stdout.flush()  # a full disk or a closed pipe shows here, not while Python is leaving

@@ -291,3 +291,13 @@ def test_a_reader_that_leaves() -> None:
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_terminal_without_unicode(tmp_path: Path) -> None:
+    text = "a дог\nSteps: 1, Seed: 5, Size: 8x8, Version: SigmaGraft 0"
+    path = output.save(Image.new("RGB", (8, 8)), tmp_path / "x.png", output.target(None), text)
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, str(ROOT), "inspect", str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "prompt       a \\u0434" in done.stdout
