@@ -72,6 +72,7 @@ FOREIGN: list[Kind] = [
     Kind("sd3", "a Stable Diffusion 3 model", _any(r"(^|\.)joint_blocks\.0\.")),
     Kind("flux", "a Flux model", _any(r"(^|\.)double_blocks\.0\.img_attn")),
     Kind("svd", "a Stable Video Diffusion model", _any(r"\.time_mixer\.mix_factor$")),
+    Kind("dit", "a diffusion transformer", _any(r"(^|\.)(cap_embedder|x_embedder)\.")),
     Kind("cascade", "a Stable Cascade model", _any(r"(^|\.)clip_txt_(pooled_)?mapper")),
 ]
 OTHERS: list[Kind] = [
