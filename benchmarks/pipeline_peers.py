@@ -87,10 +87,12 @@ class Ours(Peer):
         self.pipe = Pipeline.load(s.folder, device=s.device, dtype=s.dtype, compile=s.compile)
 
     def step(self) -> Any:
+        from sigmagraft.standalone.memory import memory_format
+
         model = self.pipe.model
         t = torch.full((2,), 500.0, device=self.device)
         y = self.y if self.setup.family == "sdxl" else None
-        x = self.x.contiguous(memory_format=torch.channels_last)
+        x = self.x.contiguous(memory_format=memory_format(model.unet))
         return model.unet(x, t, self.context, y)
 
     def decode(self) -> Any:

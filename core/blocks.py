@@ -1,7 +1,7 @@
 """The building blocks that UNet, ControlNet and motion modules share; attribute names are the LDM checkpoint's.
 
-Activations are [batch, channels, height, width], preferably channels_last: tokens [batch, height * width, channels]
-are then a view of them, and no attention block copies its input or output to change layout.
+Activations are [batch, channels, height, width] in the layout of the weights. In channels_last, tokens
+[batch, height * width, channels] are a view of them and attention copies nothing to change layout.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..core.patch import Hooks
 from ..samplers.levels import NoiseLevels
 from .conditioning import Conditioning
+from .memory import memory_format
 from .unet import UNet
 
 
@@ -25,6 +26,7 @@ class Denoiser:
         self.levels = levels
         self.prediction = prediction
         self.dtype = dtype
+        self.layout = memory_format(unet)
         self.concat: Tensor | None = None
         self.hooks: Callable[[float], Hooks | None] = lambda sigma: None
 
@@ -35,7 +37,7 @@ class Denoiser:
         if self.concat is not None:
             scaled = torch.cat([scaled, self.concat.to(self.dtype).expand(len(x), -1, -1, -1)], dim=1)
         timesteps = torch.full((len(x),), self.levels.timestep(sigma), device=x.device, dtype=torch.float32)
-        scaled = scaled.contiguous(memory_format=torch.channels_last)
+        scaled = scaled.contiguous(memory_format=self.layout)
         return self.unet(scaled, timesteps, cond.context, cond.vector, self.hooks(sigma)).to(x.dtype)
 
     def denoised(self, output: Tensor, x: Tensor, sigma: float) -> Tensor:

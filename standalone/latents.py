@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .memory import is_out_of_memory
+from .memory import is_out_of_memory, memory_format
 from .model import Model
 
 TILE = 64  # latent pixels on a side; overlapping by OVERLAP and blended linearly
@@ -54,7 +54,8 @@ def decode(model: Model, latents: Tensor, progress: Callable[[int], None] | None
 def _each(model: Model, batch: Tensor) -> list[Tensor]:
     weight = next(model.vae.parameters())
     batch = batch.to(weight.device, weight.dtype)
-    return [x.contiguous(memory_format=torch.channels_last) for x in batch.split(1)]
+    layout = memory_format(model.vae)
+    return [x.contiguous(memory_format=layout) for x in batch.split(1)]
 
 
 def _in_tiles_if_short(

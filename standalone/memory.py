@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from ..core.errors import OptionError, OutOfMemory, nearest
 
@@ -59,6 +60,24 @@ def vae_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     if dtype != torch.float16:
         return dtype
     return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def memory_format(network: nn.Module) -> torch.memory_format:
+    """The layout a network's convolutions keep their weights in: activations should come in the same.
+
+    Mixed layouts make every convolution reorder its input or its weights: a third slower on CPU.
+    """
+    for weight in network.parameters():
+        if weight.ndim == 4 and min(weight.shape[1:]) > 1:
+            last = weight.is_contiguous(memory_format=torch.channels_last)
+            return torch.channels_last if last else torch.contiguous_format
+    return torch.contiguous_format
+
+
+def prefer_layout(network: nn.Module, device: torch.device) -> None:
+    """channels_last on CUDA, whose convolutions want it; elsewhere the layout of the file, which stays mapped."""
+    if device.type == "cuda":
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _mps() -> bool:

@@ -11,7 +11,7 @@ import torch
 from ..samplers import NoiseLevels
 from . import latents
 from .levels import levels_of
-from .memory import choose_device, choose_dtype, memory_errors, vae_dtype
+from .memory import choose_device, choose_dtype, memory_errors, prefer_layout, vae_dtype
 from .model import Model, ModelInfo
 from .preview import LatentPreview
 from .request import Request
@@ -58,6 +58,8 @@ class Pipeline:
         with memory_errors("loading the model", place):
             options.setdefault("vae_dtype", vae_dtype(kind, place))
             model = load_model(source, device=place, dtype=kind, **options)
+            for network in (model.unet, model.vae):
+                prefer_layout(network, place)
         if compile:
             from .compiled import compile_unet
 

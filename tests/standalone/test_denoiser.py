@@ -31,13 +31,15 @@ def perfect(prediction: str, sigma: float) -> torch.Tensor:
     }[prediction]
 
 
-class Fake:
+class Fake(torch.nn.Module):
     """Answers ``answer`` for every image; keeps what it was called with."""
 
     def __init__(self, answer: torch.Tensor) -> None:
+        super().__init__()
         self.answer, self.calls = answer, []
+        self.conv = torch.nn.Conv2d(4, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def __call__(self, x, timesteps, context, y, hooks):  # type: ignore[no-untyped-def]
+    def forward(self, x, timesteps, context, y, hooks):  # type: ignore[no-untyped-def]
         self.calls.append((x, timesteps, context))
         return self.answer.repeat(len(x) // len(self.answer), 1, 1, 1)
 
@@ -64,13 +66,14 @@ def test_every_prediction_gives_back_x0(prediction: str, sigma: float) -> None:
     assert seen.is_contiguous(memory_format=torch.channels_last)
 
 
-class Split:
+class Split(torch.nn.Module):
     """A network whose answer for cond (context 1) and uncond (context 0) differ."""
 
     def __init__(self, cond: torch.Tensor, uncond: torch.Tensor) -> None:
+        super().__init__()
         self.cond, self.uncond, self.evaluations, self.images = cond, uncond, 0, 0
 
-    def __call__(self, x, timesteps, context, y, hooks):  # type: ignore[no-untyped-def]
+    def forward(self, x, timesteps, context, y, hooks):  # type: ignore[no-untyped-def]
         self.evaluations += 1
         self.images += len(x)
         pick = context[:, :1, :1, None]
