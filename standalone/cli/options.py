@@ -223,7 +223,7 @@ def _output(parser: Parser) -> None:
         "--preview",
         type=number(int, 1, 1000),
         metavar="N",
-        help="show every N-th step (default 1) in sigmagraft-preview.png",
+        help="show every N-th step (default 1) as sigmagraft-preview.png, removed at the end",
     )
     add("--json", action="store_true", help="print the result as JSON")
 

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from sigmagraft.standalone import cli
 from sigmagraft.standalone.cli import generate
 from sigmagraft.standalone.pipeline import Pipeline, Result
 
 from ..small import small_model
+
+PREFIXES = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.")
 
 
 @dataclass
@@ -51,6 +55,18 @@ class Loaded:
 @pytest.fixture(scope="session")
 def tiny() -> Pipeline:
     return Pipeline(small_model())
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model as a single file; one of its metadata values tries to colour the terminal."""
+    model = small_model()
+    tensors: dict[str, torch.Tensor] = {}
+    for prefix, network in zip(PREFIXES, (model.unet, model.vae, model.texts[0]), strict=True):
+        tensors |= {prefix + name: value for name, value in network.state_dict().items()}
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    save_file(tensors, path, metadata={"modelspec.resolution": "64x64", "note": "\x1b[31mred"})
+    return path
 
 
 @pytest.fixture

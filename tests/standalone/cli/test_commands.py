@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from sigmagraft import __version__
 from sigmagraft.samplers import SAMPLERS, SCHEDULES
@@ -25,20 +24,7 @@ from ..small import small_model
 from .conftest import Answer, Loaded
 
 Run = Callable[..., Answer]
-PREFIXES = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.")
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model as a single file."""
-    model = small_model()
-    tensors: dict[str, torch.Tensor] = {}
-    for prefix, network in zip(PREFIXES, (model.unet, model.vae, model.texts[0]), strict=True):
-        tensors |= {prefix + name: value for name, value in network.state_dict().items()}
-    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
-    save_file(tensors, path, metadata={"modelspec.resolution": "64x64", "note": "\x1b[31mred"})
-    return path
 
 
 def lines(text: str) -> list[str]:
