@@ -22,7 +22,8 @@ SIDE = 128
 BORDER = 5  # pixels at the rim that vote for the background
 SEEDS = 24  # pixels well inside one colour that make it one of the picture's colours
 SPECK = 40  # pixels below which a blob is dirt
-MARGIN = 0.04  # least lead in likeness over the next shape
+MARGIN = 0.04  # least lead in likeness over the next shape, for a likeness of LEAST and more
+FAIR, AHEAD = 0.80, 0.12  # a rougher outline still counts if it is like no other shape
 FAR, BETWEEN = (
     32.0,
     0.80,
@@ -324,5 +325,6 @@ def _touching(masks: list[tuple[int, Mask]], named: list[str | None]) -> tuple[B
 
 
 def _blob(fit: Fit, colour: str | None, mask: Mask, behind: bool = False) -> Blob:
-    sure = fit.score >= scene_shapes.LEAST[fit.shape] and fit.margin >= MARGIN
+    least, ahead = scene_shapes.LEAST[fit.shape], fit.margin
+    sure = (fit.score >= least and ahead >= MARGIN) or (fit.score >= FAIR and ahead >= AHEAD)
     return Blob(fit.shape if sure else None, colour, fit, mask, behind)
