@@ -106,43 +106,39 @@ class BrownianNoise:
     is made on the CPU, the same on every machine.
 
     Args:
-        sigma_min, sigma_max: the range that will be asked for; what lies outside is clamped to it.
+        sigma_max: no sigma above it will be asked for. The path is that of the next power of two, so sigmas that
+            differ a little share it.
 
     Raises:
-        OptionError: torchsde is missing, a bad seed, or an empty range.
+        OptionError: torchsde is missing, a bad seed, or a sigma_max that is not above 0; when called, sigmas
+            that are equal or out of range.
     """
 
     def __init__(
         self,
         seeds: Sequence[int],
         shape: Sequence[int],
-        sigma_min: float,
         sigma_max: float,
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if not 0.0 <= sigma_min < sigma_max:
-            raise OptionError(
-                f"sigma range {sigma_min:g} to {sigma_max:g}", expected="0 <= sigma_min < sigma_max"
-            )
-        self.low, self.high = sigma_min, sigma_max
+        if not 0.0 < sigma_max < math.inf:
+            raise OptionError(f"sigma_max {sigma_max:g}", expected="a finite number above 0")
+        self.sigma_max = 2.0 ** math.ceil(math.log2(sigma_max))
         self.device, self.dtype = torch.device(device), dtype
-        tree = _brownian_tree()
-        start = torch.zeros(tuple(shape), dtype=torch.float32)
-        self._trees = [
-            tree(t0=sigma_min, w0=start, t1=sigma_max, entropy=seed) for seed in check_seeds(seeds)
-        ]
+        tree, start = _brownian_tree(), torch.zeros(tuple(shape), dtype=torch.float32)
+        self._trees = [tree(t0=0.0, w0=start, t1=self.sigma_max, entropy=seed) for seed in check_seeds(seeds)]
 
     def __call__(self, sigma: float, sigma_next: float) -> Tensor:
-        a, b = sorted(min(max(s, self.low), self.high) for s in (sigma, sigma_next))
-        if a == b:
+        low, high = sorted((sigma, sigma_next))
+        if not 0.0 <= low < high <= self.sigma_max:
             raise OptionError(
-                f"no Brownian path between sigma {sigma:g} and {sigma_next:g}",
-                expected=f"within {self.low:g} to {self.high:g}",
+                f"no Brownian path from sigma {sigma:g} to {sigma_next:g}",
+                expected=f"two sigmas from 0 to {self.sigma_max:g}",
             )
         sign = 1.0 if sigma < sigma_next else -1.0
-        path = torch.stack([tree(a, b) for tree in self._trees]) * (sign / math.sqrt(b - a))
+        path = torch.stack([tree(low, high) for tree in self._trees]) * (sign / math.sqrt(high - low))
         return to_device(path, self.device, self.dtype)
 
 
@@ -150,10 +146,7 @@ def step_noise(spec: SamplerSpec, images: ImageNoise, sigmas: Sequence[float]) -
     """The noise of a walk along `sigmas`: `images` itself, or Brownian paths of its seeds where the sampler asks."""
     if not spec.brownian:
         return images
-    low = min(sigma for sigma in sigmas if sigma > 0.0)
-    if low == sigmas[0]:  # a single step to 0 draws no noise
-        return images
-    return BrownianNoise(images.seeds, images.shape, low, sigmas[0], device=images.device, dtype=images.dtype)
+    return BrownianNoise(images.seeds, images.shape, sigmas[0], device=images.device, dtype=images.dtype)
 
 
 def _brownian_tree() -> Any:

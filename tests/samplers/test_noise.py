@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,13 +12,16 @@ import torch
 from sigmagraft.core.errors import OptionError
 from sigmagraft.samplers import (
     SAMPLERS,
+    SCHEDULES,
     BrownianNoise,
     ImageNoise,
     NoiseLevels,
     SamplerSpec,
+    ScheduleSpec,
     drive,
     noise_kinds,
     schedule,
+    step_noise,
 )
 from sigmagraft.samplers.philox import PhiloxGenerator, philox4x32
 
@@ -86,7 +90,7 @@ def picture(spec: SamplerSpec, levels: NoiseLevels, seeds: list[int], brownian: 
     sigmas = schedule("normal", 6, levels)
     images = ImageNoise(seeds, SHAPE)
     x = images.next() * sigmas[0]
-    source = BrownianNoise(seeds, SHAPE, levels.sigma_min, levels.sigma_max * 1.5) if brownian else images
+    source = BrownianNoise(seeds, SHAPE, levels.sigma_max * 1.5) if brownian else images
     recorded = Recorded(source)
     options = {}
     if spec.noise_option:
@@ -112,7 +116,7 @@ def test_every_stochastic_sampler(spec: SamplerSpec, levels: NoiseLevels, browni
 
 def test_brownian_paths_add_up_and_have_unit_noise() -> None:
     pytest.importorskip("torchsde")
-    noise = BrownianNoise([5, 6], (4, 30, 30), 0.1, 10.0)
+    noise = BrownianNoise([5, 6], (4, 30, 30), 10.0)
     whole, left, right = noise(8.0, 2.0), noise(8.0, 4.0), noise(4.0, 2.0)
     joined = (left * math.sqrt(4.0) + right * math.sqrt(2.0)) / math.sqrt(6.0)
     torch.testing.assert_close(joined, whole, rtol=1e-3, atol=1e-3)
@@ -124,9 +128,21 @@ def test_brownian_paths_add_up_and_have_unit_noise() -> None:
 def test_brownian_refuses_an_empty_way() -> None:
     pytest.importorskip("torchsde")
     with pytest.raises(OptionError, match="no Brownian path"):
-        BrownianNoise([5], SHAPE, 0.1, 10.0)(12.0, 11.0)
-    with pytest.raises(OptionError, match="sigma_min < sigma_max"):
-        BrownianNoise([5], SHAPE, 1.0, 1.0)
+        BrownianNoise([5], SHAPE, 10.0)(17.0, 11.0)
+    with pytest.raises(OptionError, match="no Brownian path"):
+        BrownianNoise([5], SHAPE, 10.0)(2.0, 2.0)
+    with pytest.raises(OptionError, match="sigma_max 0"):
+        BrownianNoise([5], SHAPE, 0.0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("spec", SCHEDULES, ids=lambda spec: spec.name)
+def test_brownian_paths_cover_every_schedule(spec: ScheduleSpec, levels: NoiseLevels) -> None:
+    """torchsde warns, and clamps, where rounding asks for a time outside the path."""
+    pytest.importorskip("torchsde")
+    sigmas = schedule(spec.name, 5, levels)
+    noise = BrownianNoise([5], SHAPE, sigmas[0])
+    assert all(noise(a, b).isfinite().all() for a, b in pairwise(sigmas))
 
 
 @pytest.mark.parametrize(
@@ -161,3 +177,15 @@ def test_philox_on_a_card() -> None:
     for shape in ((4, 64, 64), (4, 128, 96), (16, 32, 32)):
         expected = torch.randn(shape, generator=card, device="cuda").cpu().numpy()
         np.testing.assert_allclose(ours.randn(shape), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("spec", SAMPLERS, ids=lambda spec: spec.name)
+def test_a_walk_gets_the_noise_its_sampler_asks_for(spec: SamplerSpec) -> None:
+    images = ImageNoise(SEEDS, SHAPE)
+    source = step_noise(spec, images, [5.0, 2.0, 0.0])
+    if not spec.brownian:
+        assert source is images
+        return
+    pytest.importorskip("torchsde")
+    alone = step_noise(spec, ImageNoise(SEEDS[1:2], SHAPE), [5.0, 2.0, 0.0])
+    assert torch.equal(source(5.0, 2.0)[1], alone(5.0, 2.0)[0])

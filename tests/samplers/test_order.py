@@ -94,7 +94,7 @@ def test_samples_have_the_datas_mean_and_variance(spec: SamplerSpec, levels: Noi
     sigmas = [top * (0.002 / top) ** (i / 600) for i in range(601)] + [0.0]
 
     def draw(sigma: float = 0.0, sigma_next: float = 0.0) -> torch.Tensor:
-        return torch.randn(20000, 1, dtype=torch.float64, generator=generator)
+        return torch.randn(10000, 1, generator=generator)
 
     x = levels.alpha(top) * (mean + deviation * draw()) + top * draw()
     on = 10.0 if spec.noise_option == "s_churn" else 1.0
