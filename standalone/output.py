@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import os
 import re
 import shutil
@@ -83,6 +84,12 @@ class Target:
         name = self.pattern.format_map({key: _part(key, known.get(key, 0)) for key in FIELDS})
         return Path(os.path.expanduser(name) + self.extension)
 
+    @property
+    def folder(self) -> Path:
+        """The folder all pictures are in: what the pattern says before its first field."""
+        parts = Path(os.path.expanduser(self.pattern)).parent.parts
+        return Path(*itertools.takewhile(lambda part: "{" not in part, parts))
+
 
 def target(pattern: str | None, format: str | None = None, quality: int | None = None) -> Target:
     """Read `--out`, `--format` and `--quality` together. OptionError where they contradict each other."""
@@ -129,11 +136,8 @@ def _part(name: str, value: Any) -> int | str:
     return text + "_" if _WINDOWS_DEVICES.match(text) else text or "_"
 
 
-def check_folder(path: Path, needed: int = 1 << 20) -> None:
-    """Make the folder of `path` and prove that a file can be written there, before hours are spent on its
-    content.
-    """
-    folder = path.parent
+def check_folder(folder: Path, needed: int = 1 << 20) -> None:
+    """Make `folder` and prove that a file can be written there, before hours are spent on what goes there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".sigmagraft-"):
@@ -155,6 +159,7 @@ def save(image: Image.Image, path: Path, target: Target, text: str = "") -> Path
     image.save(encoded, target.format, **_encoding(target, text))
     temporary = path.with_name(f".sigmagraft-{os.getpid()}-{time.monotonic_ns()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "xb") as file:
                 file.write(encoded.getvalue())

@@ -78,7 +78,7 @@ class Job:
     @property
     def preview_path(self) -> Path:
         """One stable name in the folder of the pictures, so that a viewer can stay open on it."""
-        return self.path(0, self.settings | {"prompt": self.prompts[0], "seed": self.seed}).with_name(PREVIEW)
+        return self.target.folder / PREVIEW
 
 
 def run(args: Namespace, required: Sequence[str] = ()) -> int:
@@ -90,7 +90,7 @@ def run(args: Namespace, required: Sequence[str] = ()) -> int:
         job = prepare(settings, progress, required)
         job.image, job.mask = inputs.load(settings)
         recipe.check_names(settings)
-        output.check_folder(job.preview_path)
+        output.check_folder(job.target.folder)
         pipe, digest = _load(job)
         code = _draw_all(job, pipe, digest)
         _report(job, _sheet(job))

@@ -171,7 +171,7 @@ def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
         with Image.open(path) as image:
             image.load()
     with pytest.raises(FileError, match="bytes are free here"):
-        output.check_folder(tiny_disk / "cat.png")
+        output.check_folder(tiny_disk)
 
 
 def test_failure_while_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,16 +211,16 @@ def test_replace_swaps_whole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_folder_is_made_and_tried(tmp_path: Path) -> None:
-    output.check_folder(tmp_path / "new" / "deeper" / "a.png")
+    output.check_folder(tmp_path / "new" / "deeper")
     assert left(tmp_path / "new" / "deeper") == []
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(FileError, match="a file has the name of the folder"):
-        output.check_folder(tmp_path / "file" / "a.png")
+        output.check_folder(tmp_path / "file")
     with pytest.raises(FileError, match="not a folder"):
-        output.check_folder(tmp_path / "file" / "deeper" / "a.png")
+        output.check_folder(tmp_path / "file" / "deeper")
 
 
 def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,18 +229,18 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(output.tempfile, "NamedTemporaryFile", refuse)
     with pytest.raises(FileError, match=r"Permission denied.*no permission to write here"):
-        output.check_folder(tmp_path / "a.png")
+        output.check_folder(tmp_path)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc here")
 def test_a_folder_nobody_can_write() -> None:
     with pytest.raises(FileError, match="cannot write"):
-        output.check_folder(Path("/proc/self/pictures/a.png"))
+        output.check_folder(Path("/proc/self/pictures"))
 
 
 def test_nearly_full_disk(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="bytes are free here"):
-        output.check_folder(tmp_path / "a.png", needed=1 << 62)
+        output.check_folder(tmp_path, needed=1 << 62)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +267,27 @@ def test_patterns(pattern: str | None, format: str | None, expected: str) -> Non
         "cfg": 7.5,
     }
     assert output.target(pattern, format).path(values) == Path(expected)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "folder"),
+    [
+        (None, "outputs"),
+        ("{seed}", "."),
+        ("a/b/{prompt}/c/{seed}", "a/b"),
+        ("/x/{width}x{height}/y", "/x"),
+        ("~/p", "~"),
+    ],
+)
+def test_the_folder_that_is_sure(pattern: str | None, folder: str) -> None:
+    assert output.target(pattern).folder == Path(folder).expanduser()
+
+
+def test_folders_from_fields_are_made(tmp_path: Path) -> None:
+    target = output.target(str(tmp_path / "{prompt}" / "{seed}"))
+    for prompt in ("a cat", "a dog"):
+        output.save(picture(), target.path({"prompt": prompt, "seed": 1}), target)
+    assert left(tmp_path) == ["a-cat", "a-dog"]
 
 
 def test_an_existing_folder(tmp_path: Path) -> None:

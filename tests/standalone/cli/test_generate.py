@@ -13,7 +13,10 @@ import pytest
 from PIL import Image
 
 from sigmagraft.standalone import metadata, output
+from sigmagraft.standalone.cli import generate
+from sigmagraft.standalone.pipeline import Pipeline
 
+from ..small import small_model
 from .conftest import Answer, Loaded
 
 Run = Callable[..., Answer]
@@ -241,6 +244,18 @@ def test_inpaint_keeps_what_is_black(run: Run, loaded: Loaded, photo: Path, mask
     assert np.abs(pixels("one.png")[:, 40:] - pixels(photo)[:, 40:]).max() > 0
     assert run("--from-image", "one.png", "--out", "two").code == 0
     assert np.array_equal(pixels("one.png"), pixels("two.png"))
+
+
+def test_inpaint_with_a_nine_channel_model(
+    run: Run, photo: Path, mask: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Loaded(Pipeline(small_model(in_channels=9, task="inpaint")))
+    monkeypatch.setattr(generate, "load_pipeline", made.load)
+    words = ("inpaint", "--image", photo, "--mask", mask, "--mask-blur", 0, "--strength", 1, *QUICK)
+    for prompt, name in (("a cat", "one"), ("a dog", "two")):
+        assert run(*words, prompt, "--out", name, "--seed", 1).code == 0
+        assert np.array_equal(pixels(f"{name}.png")[:, :32], pixels(photo)[:, :32])
+    assert not np.array_equal(pixels("one.png")[:, 32:], pixels("two.png")[:, 32:])
 
 
 def test_inverted_mask(run: Run, loaded: Loaded, photo: Path, mask: Path) -> None:
