@@ -130,10 +130,11 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train the UNet on cached latents.")
     parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=9500)
     parser.add_argument("--batch", type=int, default=8, help="a worker's share of the batch")
     parser.add_argument("--count", type=int, default=6400, help="latents in the cache")
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--cool", type=float, default=0.65, help="share of the steps over which the rate falls to 0")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
     args = parser.parse_args()
@@ -142,7 +143,7 @@ def main() -> None:
     workers = Workers(args.workers)
     task = Task(args.runs, args.seed, args.batch, args.count, workers)
     unet = new_unet(seed=args.seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    plan = Plan(args.steps, args.rate, warm=200, decay=0.01, save_every=1000, seed=args.seed)
+    plan = Plan(args.steps, args.rate, warm=200, cool=args.cool, decay=0.01, save_every=500, seed=args.seed)
 
     def saved(step: int, module: nn.Module) -> None:
         """Draw from the checkpoint in a process of its own, which cannot hold up or end the training."""
