@@ -1,4 +1,4 @@
-"""Pictures out: file names from a pattern, formats with their settings inside, and no half-written file ever.
+"""Picture files: formats with their settings inside, and no half-written file ever.
 
 A picture is written under a temporary name in its own folder and published in one step. An existing file is
 never replaced: the name is numbered up ("cat-2.png").
@@ -8,49 +8,24 @@ from __future__ import annotations
 
 import errno
 import io
-import itertools
 import os
-import re
 import shutil
-import string
 import struct
 import tempfile
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ..core.errors import FileError, OptionError, nearest
+from ..core.errors import FileError, OptionError
 from .images import open_image
+from .naming import Target
 
-DEFAULT_NAME = "{prompt}-{seed}"
-DEFAULT_PATTERN = "outputs/" + DEFAULT_NAME
-FORMATS = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}
-FIELDS = (
-    "seed",
-    "index",
-    "prompt",
-    "negative",
-    "date",
-    "time",
-    "model",
-    "sampler",
-    "schedule",
-    "steps",
-    "cfg",
-    "width",
-    "height",
-)
-_WHOLE = ("seed", "index", "steps", "width", "height")
-_FOREIGN = {".gif", ".bmp", ".tif", ".tiff", ".avif", ".jxl", ".heic", ".svg", ".pdf", ".ppm", ".tga"}
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 _JPEG_EXIF_LIMIT = 65_000  # bytes: a JPEG segment's length is 16 bits
-_WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 _NO_LINKS = {
     errno.EPERM,
     errno.ENOTSUP,
@@ -61,79 +36,6 @@ _NO_LINKS = {
     errno.EINVAL,
     errno.EACCES,
 }
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where pictures go: a folder, a name pattern without extension, a format and its quality."""
-
-    pattern: str
-    format: str
-    quality: int | None
-    extension: str
-    started: float = field(default_factory=time.time)
-
-    def path(self, values: Mapping[str, Any]) -> Path:
-        """The file name which `values` (see FIELDS) give; it may exist already."""
-        moment = time.localtime(self.started)
-        known = {
-            "date": time.strftime("%Y-%m-%d", moment),
-            "time": time.strftime("%H-%M-%S", moment),
-            **values,
-        }
-        name = self.pattern.format_map({key: _part(key, known.get(key, 0)) for key in FIELDS})
-        return Path(os.path.expanduser(name) + self.extension)
-
-    @property
-    def folder(self) -> Path:
-        """The folder all pictures are in: what the pattern says before its first field."""
-        parts = Path(os.path.expanduser(self.pattern)).parent.parts
-        return Path(*itertools.takewhile(lambda part: "{" not in part, parts))
-
-
-def target(pattern: str | None, format: str | None = None, quality: int | None = None) -> Target:
-    """Read `--out`, `--format` and `--quality` together. OptionError where they contradict each other."""
-    pattern = pattern or DEFAULT_PATTERN
-    if pattern.endswith(("/", os.sep)) or os.path.isdir(os.path.expanduser(pattern)):
-        pattern = os.path.join(pattern, DEFAULT_NAME)
-    stem, extension = os.path.splitext(pattern)
-    named = extension[1:].lower()
-    if named not in FORMATS:
-        if extension.lower() in _FOREIGN:
-            raise OptionError(f"cannot write {extension} files", "--out", "one of " + ", ".join(FORMATS))
-        stem, extension, named = pattern, f".{format or 'png'}", format or "png"
-    elif format and FORMATS[format] != FORMATS[named]:
-        raise OptionError(f"--out says {extension} but --format {format}", todo="give only one of them")
-    if quality is not None and FORMATS[named] == "PNG":
-        raise OptionError("PNG has no quality, it is lossless", "--quality", "--format jpeg or webp with it")
-    _check_fields(stem)
-    return Target(stem, FORMATS[named], quality, extension)
-
-
-def _check_fields(pattern: str) -> None:
-    try:
-        fields = list(string.Formatter().parse(pattern))
-        pattern.format_map({name: _part(name, 0) for name in FIELDS})
-    except KeyError as error:
-        name = str(error.args[0])
-        raise OptionError(f"unknown field {{{name}}}", "--out", todo=nearest(name, FIELDS)) from None
-    except (ValueError, IndexError, AttributeError, TypeError) as error:
-        raise OptionError(
-            f"cannot read the pattern {pattern!r}: {error}", "--out", "such as {seed}-{index:03}"
-        ) from None
-    for _, name, _, conversion in fields:
-        if name is not None and (name not in FIELDS or conversion):
-            raise OptionError(f"unknown field {{{name}}}", "--out", todo=nearest(name, FIELDS))
-
-
-def _part(name: str, value: Any) -> int | str:
-    """A value fit for a file name: whole numbers as they are ({seed:010} works), text cleaned and cut."""
-    if name in _WHOLE:
-        return int(value)
-    text = re.sub(r"[^\w.+=,()-]+", "-", str(value))[:60].strip("-. ")
-    while len(text.encode()) > 120:
-        text = text[:-1]
-    return text + "_" if _WINDOWS_DEVICES.match(text) else text or "_"
 
 
 def check_folder(folder: Path, needed: int = 1 << 20) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import OptionError, SigmaGraftError
-from .. import metadata, output
+from .. import metadata, naming, output
 from ..images import grid
 from ..progress import Progress
 from . import inputs, recipe
@@ -48,7 +48,7 @@ class Job:
 
     settings: dict[str, Any]
     prompts: list[str]
-    target: output.Target
+    target: naming.Target
     progress: Progress
     seed: int
     count: int
@@ -128,7 +128,7 @@ def prepare(settings: dict[str, Any], progress: Progress, required: Sequence[str
     batch = settings.get("batch", 1)
     count = settings.get("count", max(batch, len(prompts)))
     seed = settings.get("seed", secrets.randbelow(2**32))
-    target = output.target(settings.get("out"), settings.get("format"), settings.get("quality"))
+    target = naming.target(settings.get("out"), settings.get("format"), settings.get("quality"))
     output.check_text(
         target, metadata.to_text({"prompt": max(prompts, key=len), "negative": settings["negative"]}) * 2
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import OptionError
-from .. import metadata, output
+from .. import metadata, naming, output
 from .parser import Parser
 from .table import dump
 
@@ -32,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
     path = Path(args.file).expanduser()
     found = (
         _picture(path)
-        if path.suffix[1:].lower() in output.FORMATS
+        if path.suffix[1:].lower() in naming.FORMATS
         else _weights(args.file, hasattr(args, "check"))
     )
     if hasattr(args, "json"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..images import RESIZE
-from ..output import FIELDS, FORMATS
+from ..naming import FIELDS, FORMATS
 from .parser import Parser, assignment, choice, named, number, size
 
 DEVICES = ("cpu", "cuda", "mps")

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from sigmagraft.core.errors import FileError, OptionError
-from sigmagraft.standalone import output
+from sigmagraft.standalone import naming, output
 
 TEXTS = ["a, b\nSteps: 1, Seed: 2, Size: 8x8", "снег 夜 🌄 é\nSteps: 1", "Latin é only"]
 
@@ -51,7 +51,7 @@ def exif_user_comment(data: bytes) -> str:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_png_carries_the_text(tmp_path: Path, text: str) -> None:
-    path = output.save(picture(), tmp_path / "a.png", output.target(None), text)
+    path = output.save(picture(), tmp_path / "a.png", naming.target(None), text)
     with Image.open(path) as image:
         assert image.info["parameters"] == text
         assert image.getpixel((3, 3)) == (255, 0, 0)
@@ -62,7 +62,7 @@ def test_png_carries_the_text(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("name", ["jpeg", "webp"])
 def test_exif_carries_the_text(tmp_path: Path, name: str, text: str) -> None:
-    target = output.target(None, name)
+    target = naming.target(None, name)
     path = output.save(picture(), tmp_path / f"a.{name}", target, text)
     assert exif_user_comment(path.read_bytes()) == text
     assert output.read_text(path) == text
@@ -87,17 +87,17 @@ def test_a_picture_without_settings(tmp_path: Path) -> None:
 def test_quality(tmp_path: Path) -> None:
     noise = Image.effect_noise((64, 64), 80).convert("RGB")
     sizes = [
-        output.save(noise, tmp_path / "q.jpg", output.target("q.jpg", None, quality)).stat().st_size
+        output.save(noise, tmp_path / "q.jpg", naming.target("q.jpg", None, quality)).stat().st_size
         for quality in (20, 95)
     ]
     assert sizes[0] < sizes[1]
-    exact = output.save(noise, tmp_path / "q.webp", output.target("q.webp", None, 100))
+    exact = output.save(noise, tmp_path / "q.webp", naming.target("q.webp", None, 100))
     with Image.open(exact) as image:
         assert image.convert("RGB").tobytes() == noise.tobytes()
 
 
 def test_never_overwrites(tmp_path: Path) -> None:
-    target = output.target(str(tmp_path / "cat.png"))
+    target = naming.target(str(tmp_path / "cat.png"))
     paths = [output.save(picture(color), target.path({}), target) for color in ("red", "lime", "blue")]
     assert [path.name for path in paths] == ["cat.png", "cat-2.png", "cat-3.png"]
     with Image.open(paths[0]) as image:
@@ -108,7 +108,7 @@ def test_never_overwrites(tmp_path: Path) -> None:
 def test_a_name_taken_at_the_last_moment_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cat.png").write_text("somebody's")
     monkeypatch.setattr(os.path, "lexists", lambda path: False)
-    path = output.save(picture(), tmp_path / "cat.png", output.target(None))
+    path = output.save(picture(), tmp_path / "cat.png", naming.target(None))
     assert path.name == "cat-2.png"
     assert (tmp_path / "cat.png").read_text() == "somebody's"
 
@@ -118,7 +118,7 @@ def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError(errno.ENOTSUP, "no links")
 
     monkeypatch.setattr(os, "link", refuse)
-    names = [output.save(picture(), tmp_path / "cat.png", output.target(None)).name for _ in range(2)]
+    names = [output.save(picture(), tmp_path / "cat.png", naming.target(None)).name for _ in range(2)]
     assert names == ["cat.png", "cat-2.png"]
     assert left(tmp_path) == ["cat-2.png", "cat.png"]
 
@@ -134,7 +134,7 @@ class FullDisk(io.FileIO):
 def test_full_disk_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.open", lambda path, mode: FullDisk(path, mode.replace("b", "")))
     with pytest.raises(FileError) as caught:
-        output.save(picture(), tmp_path / "cat.png", output.target(None), "text")
+        output.save(picture(), tmp_path / "cat.png", naming.target(None), "text")
     monkeypatch.undo()
     assert "No space left on device" in str(caught.value)
     assert "free some space" in str(caught.value)
@@ -156,7 +156,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
-    target = output.target(str(tiny_disk / "cat.png"))
+    target = naming.target(str(tiny_disk / "cat.png"))
     noise = Image.effect_noise((100, 100), 90).convert("RGB")
     kept: list[Path] = []
 
@@ -180,7 +180,7 @@ def test_failure_while_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os, "link", refuse)
     with pytest.raises(FileError, match="cannot write"):
-        output.save(picture(), tmp_path / "cat.png", output.target(None))
+        output.save(picture(), tmp_path / "cat.png", naming.target(None))
     assert left(tmp_path) == []
 
 
@@ -190,7 +190,7 @@ def test_ctrl_c_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        output.save(picture(), tmp_path / "cat.png", output.target(None))
+        output.save(picture(), tmp_path / "cat.png", naming.target(None))
     assert left(tmp_path) == []
 
 
@@ -243,106 +243,7 @@ def test_nearly_full_disk(tmp_path: Path) -> None:
         output.check_folder(tmp_path, needed=1 << 62)
 
 
-@pytest.mark.parametrize(
-    ("pattern", "format", "expected"),
-    [
-        (None, None, "outputs/a-red-circle-7.png"),
-        ("{seed:05}_{index:03}", None, "00007_001.png"),
-        ("x.jpg", None, "x.jpg"),
-        ("x.JPEG", "jpeg", "x.JPEG"),
-        ("v1.5 {seed}", "webp", "v1.5 7.webp"),
-        ("some/folder/", None, "some/folder/a-red-circle-7.png"),
-        ("{width}x{height}-{sampler}-{cfg}", None, "64x32-euler-7.5.png"),
-        ("{{literal}}", None, "{literal}.png"),
-    ],
-)
-def test_patterns(pattern: str | None, format: str | None, expected: str) -> None:
-    values = {
-        "prompt": "a red circle",
-        "seed": 7,
-        "index": 1,
-        "width": 64,
-        "height": 32,
-        "sampler": "euler",
-        "cfg": 7.5,
-    }
-    assert output.target(pattern, format).path(values) == Path(expected)
-
-
-@pytest.mark.parametrize(
-    ("pattern", "folder"),
-    [
-        (None, "outputs"),
-        ("{seed}", "."),
-        ("a/b/{prompt}/c/{seed}", "a/b"),
-        ("/x/{width}x{height}/y", "/x"),
-        ("~/p", "~"),
-    ],
-)
-def test_the_folder_that_is_sure(pattern: str | None, folder: str) -> None:
-    assert output.target(pattern).folder == Path(folder).expanduser()
-
-
-def test_folders_from_fields_are_made(tmp_path: Path) -> None:
-    target = output.target(str(tmp_path / "{prompt}" / "{seed}"))
-    for prompt in ("a cat", "a dog"):
-        output.save(picture(), target.path({"prompt": prompt, "seed": 1}), target)
-    assert left(tmp_path) == ["a-cat", "a-dog"]
-
-
-def test_an_existing_folder(tmp_path: Path) -> None:
-    assert output.target(str(tmp_path)).path({"prompt": "x", "seed": 1}) == tmp_path / "x-1.png"
-
-
-@pytest.mark.parametrize(
-    ("prompt", "name"),
-    [
-        ("../../etc/passwd", "etc-passwd"),
-        ('a/b\\c:d*e?f"g<h>i|j', "a-b-c-d-e-f-g-h-i-j"),
-        ("...", "_"),
-        ("", "_"),
-        ("CON", "CON_"),
-        ("new\nline\0nul", "new-line-nul"),
-        ("{seed}", "seed"),
-        ("Снег", "Снег"),
-    ],
-)
-def test_prompts_in_file_names(prompt: str, name: str) -> None:
-    assert output.target("{prompt}").path({"prompt": prompt}).name == f"{name}.png"
-
-
-def test_long_prompts_in_file_names(tmp_path: Path) -> None:
-    for letter in ("a", "夜", "🌄"):
-        target = output.target(str(tmp_path / "{prompt}-{negative}"))
-        output.save(picture(), target.path({"prompt": letter * 5000, "negative": letter * 5000}), target)
-    assert len(left(tmp_path)) == 3
-
-
-@pytest.mark.parametrize(
-    ("pattern", "message"),
-    [
-        ("{sed}", "did you mean 'seed'"),
-        ("{seed", "cannot read the pattern"),
-        ("{}", "cannot read the pattern|unknown field"),
-        ("{prompt.__class__}", "unknown field|cannot read"),
-        ("{seed!r}", "unknown field"),
-        ("{prompt:d}", "cannot read the pattern"),
-        ("x.gif", "cannot write .gif files"),
-    ],
-)
-def test_bad_patterns(pattern: str, message: str) -> None:
-    with pytest.raises(OptionError, match=message):
-        output.target(pattern)
-
-
-def test_contradictions() -> None:
-    with pytest.raises(OptionError, match=r"--out says .jpg but --format png"):
-        output.target("x.jpg", "png")
-    with pytest.raises(OptionError, match="PNG has no quality"):
-        output.target("x.png", None, 80)
-
-
 def test_text_too_long_for_a_jpeg() -> None:
     with pytest.raises(OptionError, match="too many for a JPEG"):
-        output.check_text(output.target("x.jpg"), "a" * 40_000)
-    output.check_text(output.target("x.webp"), "a" * 40_000)
+        output.check_text(naming.target("x.jpg"), "a" * 40_000)
+    output.check_text(naming.target("x.webp"), "a" * 40_000)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from sigmagraft import __version__
 from sigmagraft.samplers import SAMPLERS, SCHEDULES
-from sigmagraft.standalone import output
+from sigmagraft.standalone import naming, output
 from sigmagraft.standalone.cli import COMMANDS
 
 from ..small import small_model
@@ -119,7 +119,7 @@ def test_inspect_a_model(run: Run, checkpoint: Path) -> None:
 
 def test_inspect_a_picture(run: Run, tmp_path: Path) -> None:
     text = "a cat\nSteps: 20, Seed: 5, Size: 8x8, Odd: 1"
-    output.save(Image.new("RGB", (24, 16)), tmp_path / "x.png", output.target(None), text)
+    output.save(Image.new("RGB", (24, 16)), tmp_path / "x.png", naming.target(None), text)
     answer = run("inspect", "x.png")
     assert lines(answer.out)[0] == "x.png: a picture with its settings, 24x16 PNG"
     assert "seed         5" in answer.out
@@ -214,7 +214,7 @@ def test_huge_and_broken_pictures(run: Run, loaded: Loaded, tmp_path: Path) -> N
 
     (tmp_path / "bomb.png").write_bytes(png_claiming(50_000, 50_000))
     whole = output.save(
-        Image.effect_noise((99, 99), 50), tmp_path / "cut.png", output.target(None)
+        Image.effect_noise((99, 99), 50), tmp_path / "cut.png", naming.target(None)
     ).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[:2000])
     for name, reason in (("bomb.png", "at most 100,000,000"), ("cut.png", "cannot read")):
@@ -242,7 +242,7 @@ def test_another_model_than_the_picture_was_made_with(run: Run, checkpoint: Path
     with Image.open("one.png") as image:
         text = image.info["parameters"]
         changed = text.replace(text.split("Model hash: ")[1][:10], "0123456789")
-        output.save(image.convert("RGB"), Path("other.png"), output.target(None), changed)
+        output.save(image.convert("RGB"), Path("other.png"), naming.target(None), changed)
     answer = run("--from-image", "other.png", "--out", "two")
     assert answer.code == 0
     assert "model of hash 0123456789" in answer.err
@@ -281,7 +281,7 @@ def test_a_reader_that_leaves() -> None:
 
 def test_a_terminal_without_unicode(tmp_path: Path) -> None:
     text = "a дог\nSteps: 1, Seed: 5, Size: 8x8, Version: SigmaGraft 0"
-    path = output.save(Image.new("RGB", (8, 8)), tmp_path / "x.png", output.target(None), text)
+    path = output.save(Image.new("RGB", (8, 8)), tmp_path / "x.png", naming.target(None), text)
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     command = [sys.executable, str(ROOT), "inspect", str(path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sigmagraft.standalone import metadata, output
+from sigmagraft.standalone import metadata, naming, output
 from sigmagraft.standalone.cli import generate
 from sigmagraft.standalone.pipeline import Pipeline
 
@@ -211,7 +211,7 @@ def test_settings_of_a_forged_picture_are_checked(run: Run, loaded: Loaded, tmp_
         "count": 99,
     }
     text = "x\nSteps: 2, CFG scale: 1, Seed: 3, SigmaGraft: " + json.dumps(json.dumps(forged))
-    output.save(Image.new("RGB", (8, 8)), tmp_path / "x.png", output.target(None), text)
+    output.save(Image.new("RGB", (8, 8)), tmp_path / "x.png", naming.target(None), text)
     answer = run("--from-image", "x.png")
     assert answer.code == 0
     assert "not used: steps, cfg, size, options, count" in answer.err
