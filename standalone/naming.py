@@ -17,24 +17,8 @@ from ..core.errors import OptionError, nearest
 DEFAULT_NAME = "{prompt}-{seed}"
 DEFAULT_PATTERN = "outputs/" + DEFAULT_NAME
 FORMATS = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}
-FIELDS = tuple(
-    [
-        "seed",
-        "index",
-        "prompt",
-        "negative",
-        "date",
-        "time",
-        "model",
-        "sampler",
-        "schedule",
-        "steps",
-        "cfg",
-        "width",
-        "height",
-    ]
-)
 _WHOLE = ("seed", "index", "steps", "width", "height")
+FIELDS = (*_WHOLE, "prompt", "negative", "date", "time", "model", "sampler", "schedule", "cfg")
 _FOREIGN = {".gif", ".bmp", ".tif", ".tiff", ".avif", ".jxl", ".heic", ".svg", ".pdf", ".ppm", ".tga"}
 _WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 
