@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,20 +44,40 @@ class Hub:
             if self.offline or (self.offline is None and constants.HF_HUB_OFFLINE):
                 return self._cached(huggingface_hub, repo, subfolder, variant)
             _quiet_unless_terminal()
-            info = huggingface_hub.HfApi().model_info(repo, revision=self.revision, token=self.token)
+            try:
+                info = huggingface_hub.HfApi().model_info(repo, revision=self.revision, token=self.token)
+            except Exception as error:
+                if _unreachable(error) and (kept := self._kept(huggingface_hub, repo, subfolder, variant)):
+                    return kept
+                raise
             names = [file.rfilename for file in info.siblings or ()]
             wanted = files_wanted(names, subfolder, variant, repo)
-            root = self._download(huggingface_hub, repo, wanted, info.sha)
+            root = self._download(huggingface_hub, repo, wanted)
             more = [f for name in wanted if name.endswith(".index.json") for f in _shard_names(root, name)]
             if more:
-                self._download(huggingface_hub, repo, more, info.sha)
+                self._download(huggingface_hub, repo, more)
             return _local(root, wanted, subfolder)
 
-    def _download(self, hub: Any, repo: str, names: list[str], commit: str | None) -> Path:
-        got = hub.snapshot_download(
-            repo, revision=commit or self.revision, allow_patterns=names, token=self.token
-        )
-        return Path(got)
+    def _download(self, hub: Any, repo: str, names: list[str]) -> Path:
+        """The snapshot folder with every one of `names` in it; complete files are kept, a cut one is resumed.
+
+        The first file settles the commit that the others are taken from, and records it for offline use.
+        """
+
+        def get(name: str, revision: str | None) -> Path:
+            return Path(hub.hf_hub_download(repo, name, revision=revision, token=self.token))
+
+        root = get(names[0], self.revision).parents[names[0].count("/")]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda name: get(name, root.name), names[1:]))
+        return root
+
+    def _kept(self, hub: Any, repo: str, subfolder: str | None, variant: str | None) -> Path | None:
+        """What the cache has of it, where that is all that is needed."""
+        try:
+            return self._cached(hub, repo, subfolder, variant)
+        except (OSError, FileError, OptionError):
+            return None
 
     def _cached(self, hub: Any, repo: str, subfolder: str | None, variant: str | None) -> Path:
         """What an earlier load left in the cache; nothing is asked of the network."""
@@ -110,9 +131,8 @@ def _pipeline_files(names: set[str], variant: str | None, repo: str) -> list[str
         seen |= set(variants(files))
         found += [f"{component}/{name}" for name in (chosen, "config.json") if name and name in files]
     if variant and variant not in seen:
-        raise OptionError(
-            f"no component has the variant {variant!r}", repo, f"one of {', '.join(sorted(seen)) or None}"
-        )
+        known = f"one of {', '.join(sorted(seen))}" if seen else "none: it has only one version"
+        raise OptionError(f"no component has the variant {variant!r}", repo, known)
     return sorted(found)
 
 
@@ -171,15 +191,20 @@ class _plain_errors:
             )
         if name in ("LocalEntryNotFoundError", "OfflineModeIsEnabled"):
             return "not in the cache, and the network is off or out of reach", "load it once while online"
-        if (
-            isinstance(error, OSError)
-            or "Http" in name
-            or "HTTP" in name
-            or "Timeout" in name
-            or "Connect" in name
-        ):
-            return (
-                f"the hub could not be reached ({name}: {str(error)[:200]})",
-                "try again: what has arrived is kept",
-            )
+        if _unreachable(error) or isinstance(error, OSError):
+            what = f"the hub could not be reached ({name}: {str(error)[:200]})"
+            return what, "try again: the files that are complete are kept"
         return None, None
+
+
+def _unreachable(error: Exception) -> bool:
+    """A connection that failed or broke, as against an answer that says no."""
+    network = type(error).__module__.split(".")[0] in (
+        "httpx",
+        "httpx2",
+        "httpcore",
+        "requests",
+        "urllib3",
+        "http",
+    )
+    return (network or isinstance(error, ConnectionError)) and getattr(error, "response", None) is None
