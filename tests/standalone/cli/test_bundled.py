@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sigmagraft.standalone.pipeline import BUNDLED
+from sigmagraft.standalone.source import BUNDLED
 
 from .conftest import Answer
 
