@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from ..core.entry import Entry, Pages
 from ..core.errors import FileError
 
-BUFFER = 16 << 20  # bytes read at a time when converting
+BUFFER = 4 << 20  # bytes read at a time when converting: stays in the cache
 SMALL = 1 << 14  # tensors up to this many elements are checked whole, larger ones at SAMPLES places
 SAMPLES = 8
 Progress = Callable[[int, int], None]
