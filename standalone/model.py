@@ -46,7 +46,7 @@ class Model:
     source: str
     dtype: torch.dtype
     device: torch.device
-    # The latent the UNet sees is (VAE latent - shift_factor) * scale_factor; [1, channels, 1, 1] where each has its own.
+    # The UNet sees (VAE latent - shift_factor) * scale_factor; [1, channels, 1, 1] where each channel has its own.
     scale_factor: float | torch.Tensor = 0.18215
     shift_factor: float | torch.Tensor = 0.0
     tokenizer: Tokenizer | None = None  # a folder's own; None is CLIP's

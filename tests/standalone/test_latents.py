@@ -84,9 +84,9 @@ def test_other_errors_are_not_mistaken_for_a_shortage(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("error", [*SHORTAGES, MemoryError()], ids=["cuda", "cpu", "python"])
 def test_a_shortage_says_what_to_lower(error: Exception) -> None:
-    with pytest.raises(OutOfMemory, match=r"out of memory on cpu while drawing.*--batch.*--size"):
-        with memory_errors("drawing", torch.device("cpu")):
-            raise error
+    told = r"out of memory on cpu while drawing.*--batch.*--size"
+    with pytest.raises(OutOfMemory, match=told), memory_errors("drawing", torch.device("cpu")):
+        raise error
 
 
 def test_encode_inverts_the_scaling_of_decode() -> None:
