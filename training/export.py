@@ -67,6 +67,7 @@ def export(runs: Path, target: Path, seed: int) -> int:
         raise ValueError(f"{size} bytes of weights; the bundled file must stay below {LIMIT}")
     partial = target.with_suffix(".partial")
     save_file(tensors, partial, metadata(steps_of(runs), seed))
+    partial.chmod(0o644)  # safetensors writes for the owner alone
     os.replace(partial, target)
     return target.stat().st_size
 
