@@ -134,7 +134,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="a worker's share of the batch")
     parser.add_argument("--count", type=int, default=6400, help="latents in the cache")
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--cool", type=float, default=0.65, help="share of the steps over which the rate falls to 0")
+    parser.add_argument(
+        "--cool", type=float, default=0.65, help="share of the steps over which the rate falls to 0"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
     args = parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from sigmagraft.standalone.tokens import Tokenizer
 from sigmagraft.training.captions import Manner, caption, text
 from sigmagraft.training.scenes import Mix, random_scene

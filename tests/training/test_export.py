@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+
 from sigmagraft.standalone.text import TextConfig, TextEncoder
 from sigmagraft.standalone.unet import UNet, UNetConfig
 from sigmagraft.standalone.vae import VAE, VAEConfig
@@ -28,7 +29,7 @@ PREFIXES = {
 def load_strictly(path: Path) -> dict[str, torch.nn.Module]:
     """Every network of the file, its sizes read from the shapes; every tensor must belong to one."""
     with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = {name: file.get_tensor(name) for name in file}
     found = {}
     for prefix, (config, network) in PREFIXES.items():
         state = {k.removeprefix(prefix): tensors.pop(k) for k in list(tensors) if k.startswith(prefix)}

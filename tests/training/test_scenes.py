@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sigmagraft.training.draw import coverage, draw
 from sigmagraft.training.scenes import Mix, Scene, moving, random_scene, scene_held_out
 from sigmagraft.training.words import COLOURS, RELATIONS, SHAPES, SIZES, STYLES, held_out
@@ -39,7 +40,9 @@ def test_a_tenth_is_held_out_and_every_pair_of_words_is_trained():
     assert {(s, b) for _, s, b in kept} == {(s, b) for s in SHAPES for b in COLOURS}
 
 
-@pytest.mark.parametrize("scene", scenes(12, Mix(pairs=0.6, striped=0.3)), ids=lambda s: "+".join(t.shape for t in s.things))
+@pytest.mark.parametrize(
+    "scene", scenes(12, Mix(pairs=0.6, striped=0.3)), ids=lambda s: "+".join(t.shape for t in s.things)
+)
 def test_masks_show_the_pixels_of_each_object(scene: Scene):
     truth = draw(scene)
     assert truth.masks.shape == (len(scene.things), 128, 128)
