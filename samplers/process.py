@@ -97,38 +97,6 @@ class RectifiedFlow(Process):
     def sigma_of(self, half_log_snr: float) -> float:
         return 1 / (1 + math.exp(half_log_snr)) if half_log_snr < 700 else 0.0
 
-    def sde(self, sigma: float, sigma_next: float, eta: float) -> tuple[float, float, float]:
-        """(decay, gain, std): x_next = decay * x + gain * denoised + std * noise, h the step in lambda.
-
-        decay = sigma_next / sigma exp(-eta h), gain = alpha_next (1 - exp(-(1 + eta) h)) and
-        std = sigma_next sqrt(1 - exp(-2 eta h)): the diffusion SDE solved exactly while denoised is constant
-        (arXiv:2211.01095 eq. 14 has eta 1); `exact` at eta 0.
-        """
-        fall = self._fall(sigma, sigma_next)  # exp(-h), which is 0 where h is infinite
-        spread = math.sqrt(1 - fall ** (2 * eta)) if eta else 0.0
-        decay = sigma_next / sigma * fall**eta
-        return decay, self.alpha(sigma_next) - self.alpha(sigma) * decay, sigma_next * spread
-
-    def posterior(self, sigma: float, sigma_next: float, eta: float) -> tuple[float, float, float]:
-        """(decay, gain, std) of the DDIM step (arXiv:2010.02502 eq. 12 and 16); `exact` at eta 0.
-
-        std = eta sigma_next sqrt(1 - exp(-2 h)), at most sigma_next; eta 1 is the DDPM posterior.
-        """
-        fall = self._fall(sigma, sigma_next)
-        std = min(eta * math.sqrt(max(1 - fall**2, 0.0)), 1.0) * sigma_next
-        decay = math.sqrt(sigma_next**2 - std**2) / sigma
-        return decay, self.alpha(sigma_next) - self.alpha(sigma) * decay, std
-
-    def _fall(self, sigma: float, sigma_next: float) -> float:
-        return sigma_next * self.alpha(sigma) / (sigma * self.alpha(sigma_next))
-
-    def between(self, sigma: float, sigma_next: float, fraction: float) -> float:
-        """The level at this fraction of the way in lambda; from where alpha is 0, of the way in sigma."""
-        first, last = self.half_log_snr(sigma), self.half_log_snr(sigma_next)
-        if math.isinf(first):
-            return sigma + fraction * (sigma_next - sigma)
-        return self.sigma_of(first + fraction * (last - first))
-
     def renoise(self, sigma: float, sigma_up: float) -> tuple[float, float]:
         # at sigma 1 there is no signal left to outweigh
         return super().renoise(sigma, sigma_up) if sigma < 1.0 else (1.0, 0.0)

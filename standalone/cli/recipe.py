@@ -12,7 +12,7 @@ from typing import Any
 
 from ...core.errors import FileError, OptionError, nearest
 from .. import metadata, output
-from .options import DEFAULTS
+from .options import DEFAULTS, LOADING
 
 Settings = dict[str, Any]
 _PATHS = ("model", "vae", "text_encoder", "image", "mask")
@@ -153,19 +153,8 @@ def _registered(registry: Any, name: str) -> Any:
 def recorded(result: Mapping[str, Any], settings: Settings, model: Settings) -> Settings:
     """What goes into every picture of a run: the pipeline's settings, the model and the inputs."""
     kept = {name: value for name, value in result.items() if name not in ("batch", "prompt", "seed", "model")}
-    names = (
-        "vae",
-        "text_encoder",
-        "prediction",
-        "shift",
-        "variant",
-        "subfolder",
-        "revision",
-        "embeddings",
-        "dtype",
-    )
     inputs = ("image", "mask", "resize", "resize_mask", "invert_mask") if "image" in settings else ()
-    kept |= {name: settings[name] for name in (*names, *inputs) if name in settings}
+    kept |= {name: settings[name] for name in (*LOADING, *inputs) if name in settings}
     kept |= model
     if not kept.get("cfg_rescale"):
         kept.pop("cfg_rescale", None)
