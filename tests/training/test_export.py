@@ -29,7 +29,7 @@ PREFIXES = {
 def load_strictly(path: Path) -> dict[str, torch.nn.Module]:
     """Every network of the file, its sizes read from the shapes; every tensor must belong to one."""
     with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open cannot be iterated
     found = {}
     for prefix, (config, network) in PREFIXES.items():
         state = {k.removeprefix(prefix): tensors.pop(k) for k in list(tensors) if k.startswith(prefix)}
