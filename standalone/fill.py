@@ -7,6 +7,7 @@ memory beside its converted copy. Peak memory is the weights in the dtype they r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -167,8 +168,7 @@ def _some(names: list[str]) -> str:
 def is_finite(value: Tensor) -> bool:
     """Neither NaN nor infinite anywhere: both reach the extremes, one pass and one small result."""
     value = value.float() if value.dtype.itemsize == 1 else value
-    low, high = value.aminmax() if value.numel() else (value.new_zeros(()),) * 2
-    return bool(torch.isfinite(low) & torch.isfinite(high))
+    return not value.numel() or all(math.isfinite(extreme.item()) for extreme in value.aminmax())
 
 
 def _sampled_finite(value: Tensor) -> bool:

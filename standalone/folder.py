@@ -107,6 +107,10 @@ class Folder:
         for name in names:
             if (self.path / name).is_dir():
                 self._add(name, self.path / name)
+        if "text_encoder" not in self.configs and "text_encoder_2" in self.configs:
+            self.configs["text_encoder"] = self.configs.pop(
+                "text_encoder_2"
+            )  # the SDXL refiner has only this one
         scheduler = self.path / "scheduler" / "scheduler_config.json"
         if scheduler.is_file():
             self.configs["scheduler"] = read_json(scheduler)

@@ -116,6 +116,11 @@ def open_component(
 _NAMES = {"vae": "VAE", "texts": "text encoder"}
 
 
+def text_name(index: int) -> str:
+    """The folder of the text encoder with this number."""
+    return "text_encoder" if index == 0 else f"text_encoder_{index + 1}"
+
+
 def tensors_of(parts: Parts) -> list[Tensors]:
     """The parts that a model is made of."""
     return [parts.unet, parts.vae, *parts.texts]

@@ -203,7 +203,7 @@ def single_file(made: Reference) -> dict[str, Tensor]:
             found |= {f"{stem}.model.{n}": t for n, t in openclip(state).items()}
         else:
             found |= {f"{stem}.transformer.{n}": t for n, t in state.items()}
-    return {name: tensor.detach().clone().contiguous() for name, tensor in found.items()}
+    return {name: tensor.detach().contiguous() for name, tensor in found.items()}
 
 
 def ldm_vae(state: dict[str, Tensor]) -> dict[str, Tensor]:
