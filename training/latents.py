@@ -54,8 +54,9 @@ class Cache:
         if not self.about.exists():
             return 0
         about = json.loads(self.about.read_text())
-        done = [self._done(rank) for rank in range(about["workers"])]
-        return min(about["count"], min(done) * about["workers"] * BATCH)
+        workers = about["workers"]
+        missing = min(self._done(rank) * workers + rank for rank in range(workers))
+        return min(about["count"], missing * BATCH)
 
     def _done(self, rank: int) -> int:
         """Batches a worker has stored."""

@@ -145,7 +145,7 @@ def main() -> None:
     workers = Workers(args.workers)
     task = Task(args.runs, args.seed, args.batch, args.count, workers)
     unet = new_unet(seed=args.seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    plan = Plan(args.steps, args.rate, warm=200, cool=args.cool, decay=0.01, save_every=500, seed=args.seed)
+    plan = Plan(args.steps, args.rate, warm=200, cool=args.cool, decay=0.01, save_every=1000, seed=args.seed)
 
     def saved(step: int, module: nn.Module) -> None:
         """Draw from the checkpoint in a process of its own, which cannot hold up or end the training."""

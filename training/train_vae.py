@@ -33,7 +33,7 @@ KL_WEIGHT = 1e-3
 KL_WARM = 300
 PIECE = 48
 WRITES = re.compile(r"(conv_in|conv1|conv2|nin_shortcut|proj_out)\.(weight|bias)$|sample\.conv\.bias$")
-FROZEN_NOISE = 0.15  # most noise, in units of the latents' own spread, once the encoder is frozen
+FROZEN_NOISE = 0.3  # most noise, in units of the latents' own spread, once the encoder is frozen
 
 
 def pixels(image: np.ndarray) -> Tensor:
