@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from sigmagraft.training.draw import draw
 from sigmagraft.training.latents import BATCH, Cache, scene_at
 from sigmagraft.training.loop import Workers
