@@ -84,7 +84,10 @@ def open_weights(path: str | Path) -> Checkpoint:
         entries, metadata = read_safetensors(path)
     else:
         value, records = (read_zip if container == "zip" else read_legacy)(path)
-        entries, metadata = _flatten(value, records)
+        try:
+            entries, metadata = _flatten(value, records)
+        except RecursionError as error:
+            raise FileError("damaged: it contains itself", path, "a weights file") from error
     if not entries:
         raise FileError("the file holds no tensors", where=path, expected="a weights file")
     return Checkpoint(_scaled(entries), path, container, metadata, notes)

@@ -134,7 +134,13 @@ class _Rebuild:
 
 
 def _tensor(storage: Storage, offset: int, shape: Any, stride: Any, *_rest: object) -> Pointer:
-    return Pointer(storage, int(offset), tuple(shape), tuple(stride), storage.dtype)
+    return _pointer(storage, offset, shape, stride, storage.dtype)
+
+
+def _pointer(storage: Storage, offset: Any, shape: Any, stride: Any, dtype: Any) -> Pointer:
+    if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
+        raise FileError("the pickle builds a tensor out of something else", todo=_AGAIN)
+    return Pointer(storage, int(offset), tuple(map(int, shape)), tuple(map(int, stride)), dtype)
 
 
 def _typed_tensor(
@@ -147,7 +153,7 @@ def _typed_tensor(
     dtype: Any,
     *_rest: object,
 ) -> Pointer:
-    return Pointer(storage, int(offset), tuple(shape), tuple(stride), dtype)
+    return _pointer(storage, offset, shape, stride, dtype)
 
 
 def _first(value: Any, *_rest: object) -> Any:
@@ -241,7 +247,9 @@ def read_zip(path: Path) -> tuple[Any, dict[str, Entry]]:
             }
             with archive.open(pickled) as stream:
                 return _unpickle(stream, path), records
-    except zipfile.BadZipFile as error:
+    except FileError:
+        raise
+    except Exception as error:  # a damaged archive fails in as many ways as a damaged pickle
         raise FileError(f"truncated or damaged ({error})", path, todo=_AGAIN) from error
 
 
@@ -249,15 +257,19 @@ def _record(file: IO[bytes], info: zipfile.ZipInfo, path: Path) -> Entry:
     """Where a record's bytes lie: after its local header, whose name and extra field vary in length."""
     if info.compress_type != zipfile.ZIP_STORED:
         raise FileError("its tensors are compressed", path, expected="an archive as torch.save writes it")
-    file.seek(info.header_offset + 26)
-    name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
-    return Entry(path, info.header_offset + 30 + name + extra, (info.file_size,), torch.uint8)
+    file.seek(info.header_offset)
+    header = file.read(30)
+    start = info.header_offset + 30 + sum(int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
+    if header[:4] != b"PK\x03\x04" or start + info.file_size > path.stat().st_size:
+        raise FileError(f"damaged at the record {info.filename!r}", path, todo=_AGAIN)
+    return Entry(path, start, (info.file_size,), torch.uint8)
 
 
 def read_legacy(path: Path) -> tuple[Any, dict[str, Entry]]:
     """As `read_zip`, for the stream of torch < 1.6: magic, version, system, object, keys, raw storages."""
     with path.open("rb") as file:
-        if _unpickle(file, path) != MAGIC:
+        magic = _unpickle(file, path)
+        if not isinstance(magic, int) or magic != MAGIC:
             raise FileError("a pickle that torch.save did not write", path, todo="use a .safetensors version")
         for _ in range(2):
             _unpickle(file, path)

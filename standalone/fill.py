@@ -128,7 +128,7 @@ class Filler:
 
     def _read(self, entry: Entry, start: int, count: int) -> Tensor:
         if self._buffer is None:
-            self._buffer = torch.empty(BUFFER, dtype=torch.uint8)
+            self._buffer = torch.empty(BUFFER, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         if entry.file not in self._files:
             self._files[entry.file] = entry.file.open("rb", buffering=0)
         file, size = self._files[entry.file], entry.dtype.itemsize

@@ -86,6 +86,9 @@ def _identity(found: Source) -> Identity:
 
 def _require_parts(found: Source, family: Family) -> None:
     parts = found.parts
+    if any(name.endswith("cond_proj.weight") for name in parts.unknown):
+        what = "the UNet takes an embedding of the guidance, as whole LCM models do"
+        raise FileError(what, found.name, "an ordinary UNet", "use the ordinary model with an LCM LoRA")
     if not parts.vae:
         raise MissingPartError("the model has no VAE", found.name, todo="give one with --vae FILE")
     if len(parts.texts) < family.texts:

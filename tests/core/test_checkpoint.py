@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 import zipfile
 from collections import OrderedDict, defaultdict
 from pathlib import Path
@@ -246,6 +247,33 @@ def test_damaged_headers(tmp_path: Path, header: bytes) -> None:
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
     with pytest.raises(FileError, match=r"a\.safetensors"):
         open_weights(path)
+
+
+@pytest.mark.parametrize("kind", ["a.safetensors", "a.ckpt", "old.ckpt"])
+def test_whatever_is_damaged_the_answer_is_an_error_of_ours(tmp_path: Path, kind: str) -> None:
+    """Bytes changed at random in the header or the pickle: it opens and reads, or FileError, nothing else."""
+    path = tmp_path / kind
+    tensors = {f"layer{i}": torch.randn(4, 4) for i in range(3)}
+    if kind == "a.safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save({"state_dict": tensors}, path, _use_new_zipfile_serialization=kind == "a.ckpt")
+    whole, refused, r = path.read_bytes(), 0, random.Random(0)
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(r.randint(1, 3)):
+            data[r.randrange(min(len(data), 1200))] = r.randrange(256)
+        path.write_bytes(data)
+        try:
+            open_weights(path).tensors()
+        except FileError:
+            refused += 1
+    assert refused > 100
+
+
+def test_a_pickle_that_contains_itself(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="contains itself"):
+        open_weights(as_checkpoint(tmp_path / "a.ckpt", b"\x80\x02}q\0X\x01\0\0\0ah\0s."))
 
 
 def test_a_file_is_opened_by_content_and_its_wrong_name_is_noted(tmp_path: Path) -> None:

@@ -109,6 +109,14 @@ def test_heads_and_activation_come_from_the_configs(folder: Path) -> None:
     assert (model.texts[0].config.act, model.texts[0].config.heads) == ("gelu", 2)
 
 
+def test_a_unet_with_guidance_embedding_is_refused(folder: Path) -> None:
+    """It would run without, and draw something else."""
+    path = folder / "unet" / f"{STEMS['unet']}.safetensors"
+    save_file(load_file(path) | {"time_embedding.cond_proj.weight": torch.zeros(32, 256)}, path)
+    with pytest.raises(FileError, match="LCM"):
+        load_model(folder)
+
+
 def test_missing_parts_of_a_folder(folder: Path) -> None:
     shutil.rmtree(folder / "vae")
     with pytest.raises(MissingPartError, match=r"no VAE.*--vae"):
