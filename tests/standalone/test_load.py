@@ -94,3 +94,15 @@ def test_what_is_known_of_it(pair: tuple[Reference, Model]) -> None:
     assert model.scale_factor == (0.13025 if made.recipe.adm else 0.18215)
     assert not any(p.requires_grad for p in model.unet.parameters())
     assert not any("unknown tensors" in reason for reason in model.info.reasons)
+
+
+def test_a_model_put_together_from_its_components(reference: Reference) -> None:
+    """Two text encoders find their places whatever the order they are given in."""
+    folder, whole = reference.folder, load_model(reference.folder)
+    encoders = [str(path) for path in sorted(folder.glob("text_encoder*"))]
+    for given in (",".join(encoders), list(reversed(encoders))):
+        model = load_model(folder, subfolder="unet", vae=folder / "vae", text_encoder=given)
+        assert model.scale_factor == whole.scale_factor
+        assert [text.config for text in model.texts] == [text.config for text in whole.texts]
+        for ours, theirs in zip(model.texts, whole.texts, strict=True):
+            assert torch.equal(*(t.text_model.encoder.layers[1].mlp.fc1.weight for t in (ours, theirs)))
