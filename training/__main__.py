@@ -17,7 +17,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("training.train_vae", "--steps", "750", "--cool", "0"),
     ("training.latents",),
     ("training.train_unet",),
-    ("training.train_vae", "--steps", "4000"),
+    ("training.train_vae", "--steps", "2600"),
     ("training.export",),
 )
 

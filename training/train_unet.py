@@ -130,7 +130,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train the UNet on cached latents.")
     parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=9500)
+    parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=8, help="a worker's share of the batch")
     parser.add_argument("--count", type=int, default=6400, help="latents in the cache")
     parser.add_argument("--rate", type=float, default=1e-3)

@@ -167,7 +167,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train the autoencoder.")
     parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--freeze", type=int, default=750, help="step from which the encoder stands still")
     parser.add_argument("--batch", type=int, default=2, help="pieces a step and worker")
     parser.add_argument("--rate", type=float, default=1e-3)
