@@ -20,7 +20,7 @@ IGNORED: list[tuple[str, str]] = [
     (r"(.*\.)?(vision_model|visual_projection|visual)(\..*)?", "CLIP's image half"),
     (r"(model\.)?(alphas|betas|sqrt_|log_one|posterior_|lvlb_|logvar|scale_factor).*", "noise schedule"),
     (r"denoiser\..*", "noise schedule"),
-    (r"model_ema\.(decay|num_updates)", "state of the training average"),
+    (r"model_ema\.(?!diffusion_model).*", "training average of another part than the UNet"),
     (r"((first_stage_model|vae)\.)?loss\..*", "the VAE's training loss"),
     (r"depth_model\..*", "the depth estimator, not used in loading"),
     (r"global_step|epoch|iteration", "training progress"),

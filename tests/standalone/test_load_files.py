@@ -327,6 +327,7 @@ def test_what_a_file_holds_beside_the_networks_is_ignored_or_reported(tmp_path: 
         "posterior_mean_coef1": torch.ones(10),
         "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(77)[None],
         "first_stage_model.loss.logvar": torch.zeros(1),
+        "model_ema.decoderconv_inweight": torch.zeros(1),
     }
     quiet = load_model(write_file(tmp_path / "a.safetensors", beside))
     assert not any("unknown" in reason for reason in quiet.info.reasons)
