@@ -22,12 +22,14 @@ SIDE = 128
 BORDER = 5  # pixels at the rim that vote for the background
 SEEDS = 24  # pixels well inside one colour that make it one of the picture's colours
 SPECK = 40  # pixels below which a blob is dirt
+FRINGE = 200  # pixels; the smallest object, a small star, has 310
 MARGIN = 0.04  # least lead in likeness over the next shape, for a likeness of LEAST and more
 FAIR, AHEAD = 0.80, 0.12  # a rougher outline still counts if it is like no other shape
 FAR, BETWEEN = (
     32.0,
     0.80,
 )  # largest CIELAB distance to a named colour, and its largest ratio to the next
+SAME = 15.0  # CIELAB distance below which two colours found are one
 NOISE = 26.0  # largest mean distance (sRGB levels) of pixels to the colours found
 OFF_CENTRE = 0.45  # of the free room: beyond it, an object is at a side
 
@@ -157,16 +159,18 @@ def read(picture: NDArray[np.uint8]) -> Reading:
     centres = _colours(smooth, labels)
     if not centres:
         return Reading((), None, (), float("inf"))
-    parts, noise = _parts(picture, smooth, np.stack(list(centres.values())))
-    if noise > NOISE:
-        return Reading((), None, (), noise)
+    distance = np.linalg.norm(smooth[..., None, :] - np.stack(centres), axis=-1)
+    parts = _parts(distance)
+    noise = float(np.abs(picture - np.stack(centres)[parts]).mean())
     ground, stripes = _background(parts, len(centres))
-    if not ground:
+    if noise > NOISE or not ground:
         return Reading((), None, (), noise)
+    objects = [k for k in range(len(centres)) if k not in ground]
+    _drop_halos(parts, distance, objects)
     # An eighth of the pixels tells the median as well.
     named = [_name(smooth[parts == k][::8]) for k in range(len(centres))]
     names = [named[k] for k in ground]
-    blobs = _blobs(parts, [k for k in range(len(centres)) if k not in ground], named)
+    blobs = _blobs(parts, objects, named)
     known = () if None in names else tuple(str(n) for n in names)
     return Reading(known, stripes, blobs, noise)
 
@@ -229,32 +233,58 @@ def _name(pixels: NDArray[np.float32]) -> str | None:
     return _NAMES[first]
 
 
-def _colours(smooth: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[int, NDArray[np.float32]]:
-    """label -> median sRGB of the pixels whose whole 5x5 neighbourhood has that label."""
+def _colours(smooth: NDArray[np.float32], labels: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+    """Median sRGB of the pixels whose whole 5x5 neighbourhood is nearest to one name, most frequent first.
+
+    Two that differ by less than SAME are one colour that wavers between two names.
+    """
     same = ndimage.minimum_filter(labels, 5) == ndimage.maximum_filter(labels, 5)
     counts = np.bincount(labels[same], minlength=len(_NAMES))
-    return {
-        int(k): np.median(smooth[same & (labels == k)][::4], axis=0) for k in np.flatnonzero(counts >= SEEDS)
-    }
+    found: list[NDArray[np.float32]] = []
+    for k in np.argsort(-counts):
+        if counts[k] < SEEDS:
+            break
+        median = np.median(smooth[same & (labels == k)][::4], axis=0)
+        if all(np.linalg.norm(_lab(median) - _lab(other)) >= SAME for other in found):
+            found.append(median)
+    return found
 
 
-def _parts(
-    picture: NDArray[np.uint8], smooth: NDArray[np.float32], centres: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], float]:
-    """(index of the colour every pixel belongs to [128, 128], mean distance of the pixels from it).
+def _parts(distance: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Index of the colour every pixel belongs to, from its distances [128, 128, k] to them.
 
     The rim between two colours passes near others: what is thin or small goes to the next nearest colour.
     """
-    distance = np.sqrt(np.maximum(((smooth[..., None, :] - centres) ** 2).sum(-1), 0))
     parts = distance.argmin(-1)
-    for k in range(len(centres)):
-        stray = (parts == k) & ~_solid(parts == k)
-        if stray.any() and len(centres) > 1:
-            others = distance[stray].copy()
-            others[:, k] = np.inf
-            parts[stray] = others.argmin(-1)
-    noise = float(np.abs(picture.astype(np.float32) - centres[parts]).mean())
-    return parts, noise
+    for k in range(distance.shape[-1]):
+        _give_away(parts, distance, k, (parts == k) & ~_solid(parts == k))
+    return parts
+
+
+def _give_away(parts: NDArray[np.int64], distance: NDArray[np.float32], k: int, pixels: Mask) -> None:
+    """Let pixels of colour k belong to the nearest other colour."""
+    if distance.shape[-1] > 1:
+        others = distance[pixels]
+        others[:, k] = np.inf
+        parts[pixels] = others.argmin(-1)
+
+
+def _drop_halos(parts: NDArray[np.int64], distance: NDArray[np.float32], objects: list[int]) -> None:
+    """Fringes around an object of another colour are part of it or of the ground, not one more object.
+
+    A fringe is up to six pixels wide, or smaller than any object where its colour has nothing larger.
+    """
+    cores = {k: ndimage.binary_erosion(parts == k, np.ones((3, 3)), iterations=3) for k in objects}
+    for k in objects:
+        labels, count = ndimage.label(parts == k)
+        thick = np.bincount(labels[cores[k]], minlength=count + 1) > 0
+        large = np.bincount(labels.ravel(), minlength=count + 1) >= FRINGE
+        solid = np.isin(parts, [o for o in objects if o != k and cores[o].any()])
+        near = ndimage.binary_dilation(solid, iterations=4)
+        fringe = np.bincount(labels[near], minlength=count + 1) > 0
+        fringe &= ~thick if (thick & large)[1:].any() else ~(thick & large)
+        fringe[0] = False
+        _give_away(parts, distance, k, fringe[labels])
 
 
 def _solid(mask: Mask) -> Mask:
