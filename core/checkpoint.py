@@ -13,7 +13,8 @@ from torch import Tensor
 
 from .entry import Entry, Pages
 from .errors import FileError
-from .pickle_file import Inert, Pointer, read_legacy, read_zip, resolve
+from .pickle_file import read_legacy, read_zip, resolve
+from .pickle_reader import Inert, Pointer
 from .safetensors_file import read_safetensors
 from .sniff import Container, sniff
 
@@ -132,15 +133,15 @@ def _flatten(value: Any, records: dict[str, Entry]) -> tuple[dict[str, Entry], d
         if isinstance(item, Pointer):
             entries[name] = resolve(item, name, records)
         elif isinstance(item, dict):
-            for key, inner in item.items():
+            for key, inner in dict.items(item):  # the pickle may have put attributes over the methods
                 walk(inner, f"{name}.{key}" if name else str(key))
         elif isinstance(item, (str, int, float)):
             plain[name] = str(item)
 
-    weights = value.get("state_dict") if isinstance(value, dict) else None
+    weights = dict.get(value, "state_dict") if isinstance(value, dict) else None
     if isinstance(weights, dict) and weights:  # the rest of a training checkpoint is optimiser state
         walk(weights, "")
-        plain.update({str(k): str(v) for k, v in value.items() if isinstance(v, (str, int, float))})
+        plain.update({str(k): str(v) for k, v in dict.items(value) if isinstance(v, (str, int, float))})
     else:
         walk(value, "")
     return entries, plain

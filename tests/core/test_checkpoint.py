@@ -271,6 +271,14 @@ def test_whatever_is_damaged_the_answer_is_an_error_of_ours(tmp_path: Path, kind
     assert refused > 100
 
 
+def test_attributes_over_a_dictionary_change_nothing(tmp_path: Path) -> None:
+    ordered = OrderedDict(a=torch.ones(2))
+    ordered.items = ordered.get = ordered.values = 3  # type: ignore[method-assign, assignment]
+    for zipped in (True, False):
+        torch.save(ordered, tmp_path / "a.ckpt", _use_new_zipfile_serialization=zipped)
+        same(open_weights(tmp_path / "a.ckpt"), {"a": torch.ones(2)})
+
+
 def test_a_pickle_that_contains_itself(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="contains itself"):
         open_weights(as_checkpoint(tmp_path / "a.ckpt", b"\x80\x02}q\0X\x01\0\0\0ah\0s."))
