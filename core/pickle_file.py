@@ -89,7 +89,11 @@ def _storages(value: Any) -> list[Storage]:
     if isinstance(value, Inert):
         return _storages(value.state)
     items = (
-        value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else ()
+        dict.values(value)
+        if isinstance(value, dict)
+        else value
+        if isinstance(value, list | tuple | set)
+        else ()
     )
     return [storage for item in items for storage in _storages(item)]
 

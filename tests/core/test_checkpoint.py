@@ -273,7 +273,7 @@ def test_whatever_is_damaged_the_answer_is_an_error_of_ours(tmp_path: Path, kind
 
 def test_attributes_over_a_dictionary_change_nothing(tmp_path: Path) -> None:
     ordered = OrderedDict(a=torch.ones(2))
-    ordered.items = ordered.get = ordered.values = 3  # type: ignore[method-assign, assignment]
+    ordered.get = ordered.values = ordered.keys = 3  # type: ignore[method-assign, assignment]
     for zipped in (True, False):
         torch.save(ordered, tmp_path / "a.ckpt", _use_new_zipfile_serialization=zipped)
         same(open_weights(tmp_path / "a.ckpt"), {"a": torch.ones(2)})
