@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save as save_bytes
 
 from sigmagraft.core.errors import FileError, OptionError
 from sigmagraft.standalone.hub import files_wanted, is_hub_id
@@ -41,6 +43,18 @@ CHUNK = 1 << 16
 BIAS = float(tensors()["model.diffusion_model.out.2.bias"].sum())
 
 
+def sharded(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The UNet in two shards and an index, beside a file that belongs to neither."""
+    whole = load_bytes(files["unet/diffusion_pytorch_model.safetensors"])
+    names = sorted(whole)
+    parts = {f"part-{i}.safetensors": names[i - 1 :: 2] for i in (1, 2)}
+    index = {"weight_map": {name: file for file, some in parts.items() for name in some}}
+    found = {f"unet/{file}": save_bytes({n: whole[n] for n in some}) for file, some in parts.items()}
+    found["unet/diffusion_pytorch_model.safetensors.index.json"] = json.dumps(index).encode()
+    rest = {n: data for n, data in files.items() if n != "unet/diffusion_pytorch_model.safetensors"}
+    return rest | found | {"unet/part-3.safetensors": b"x"}
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     return {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 
@@ -62,6 +76,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             "someone/model": Repository({"main": plain | half | extra, "v2": other}),
             "someone/cut": Repository({"main": plain}),
             "someone/never": Repository({"main": plain}),
+            "someone/sharded": Repository({"main": sharded(plain)}),
+            "someone/pipeline": Repository({"main": plain}),
             "someone/private": Repository({"main": plain}, token="secret"),
             "someone/gated": Repository({"main": plain}, gated=True),
             "someone/single": Repository({"main": single}),
@@ -119,6 +135,13 @@ def test_a_hub_id_downloads_only_what_it_needs_and_once(hub: Server, worker: sub
     hub.seen.clear()
     assert load(worker, "someone/model")["bias"] == pytest.approx(BIAS)
     assert not [r for r in hub.seen if r["method"] == "GET" and "/resolve/" in r["path"]]
+
+
+def test_sharded_weights_follow_their_index(hub: Server, worker: subprocess.Popen[str]) -> None:
+    hub.seen.clear()
+    assert load(worker, "someone/sharded")["bias"] == pytest.approx(BIAS)
+    assert {"unet/part-1.safetensors", "unet/part-2.safetensors"} <= paths(hub)
+    assert "unet/part-3.safetensors" not in paths(hub)
 
 
 def test_a_variant_is_another_set_of_files(hub: Server, worker: subprocess.Popen[str]) -> None:
@@ -194,6 +217,11 @@ def test_subfolder_component_and_single_file(hub: Server, worker: subprocess.Pop
     assert load(worker, "someone/inner", subfolder="deep")["bias"] == pytest.approx(BIAS)
     assert "there is no folder 'shallow'" in load(worker, "someone/inner", subfolder="shallow")["text"]
     assert load(worker, "someone/single", vae="someone/vae")["bias"] == pytest.approx(BIAS)
+    hub.seen.clear()
+    assert load(worker, "someone/single", vae="someone/pipeline")["bias"] == pytest.approx(BIAS)
+    asked = {name.split("/")[0] for name in paths(hub)}
+    assert "vae" in asked
+    assert not asked & {"unet", "text_encoder"}
 
 
 def test_names_that_lead_nowhere(hub: Server, worker: subprocess.Popen[str]) -> None:
