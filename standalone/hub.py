@@ -34,6 +34,7 @@ class Hub:
     revision: str | None = None
     token: str | bool | None = None
     offline: bool | None = None
+    components: tuple[str, ...] = COMPONENTS  # of a pipeline, those that are wanted
 
     def fetch(self, repo: str, subfolder: str | None = None, variant: str | None = None) -> Path:
         """A local folder or single file with what `repo` needs. FileError says why it cannot be had."""
@@ -51,7 +52,7 @@ class Hub:
                     return kept
                 raise
             names = [file.rfilename for file in info.siblings or ()]
-            wanted = files_wanted(names, subfolder, variant, repo)
+            wanted = files_wanted(names, subfolder, variant, repo, self.components)
             root = self._download(huggingface_hub, repo, wanted)
             more = [f for name in wanted if name.endswith(".index.json") for f in _shard_names(root, name)]
             if more:
@@ -83,7 +84,7 @@ class Hub:
         """What an earlier load left in the cache; nothing is asked of the network."""
         root = Path(hub.snapshot_download(repo, revision=self.revision, local_files_only=True))
         names = [file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()]
-        wanted = files_wanted(names, subfolder, variant, repo)
+        wanted = files_wanted(names, subfolder, variant, repo, self.components)
         missing = [
             f for n in wanted if n.endswith(".index.json") for f in _shard_names(root, n) if f not in names
         ]
@@ -94,7 +95,13 @@ class Hub:
         return _local(root, wanted, subfolder)
 
 
-def files_wanted(names: Iterable[str], subfolder: str | None, variant: str | None, repo: str) -> list[str]:
+def files_wanted(
+    names: Iterable[str],
+    subfolder: str | None,
+    variant: str | None,
+    repo: str,
+    components: tuple[str, ...] = COMPONENTS,
+) -> list[str]:
     """The files of a repository that loading reads: configs, tokenizer, and one set of weights a component."""
     prefix = f"{subfolder.strip('/')}/" if subfolder else ""
     inside = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
@@ -104,7 +111,7 @@ def files_wanted(names: Iterable[str], subfolder: str | None, variant: str | Non
         )
     top = [name for name in inside if "/" not in name]
     if "model_index.json" in inside:
-        found = _pipeline_files(inside, variant, repo)
+        found = _pipeline_files(inside, variant, repo, components)
     elif chosen := pick_weights(top, variant):
         found = [chosen, *(name for name in top if name in CONFIGS)]
     else:
@@ -116,14 +123,16 @@ def files_wanted(names: Iterable[str], subfolder: str | None, variant: str | Non
     return [prefix + name for name in found]
 
 
-def _pipeline_files(names: set[str], variant: str | None, repo: str) -> list[str]:
+def _pipeline_files(
+    names: set[str], variant: str | None, repo: str, components: tuple[str, ...]
+) -> list[str]:
     found = ["model_index.json"]
     found += [
         n for n in names if n.startswith(("tokenizer/", "tokenizer_2/")) and n.split("/")[-1] in TOKENIZER
     ]
     found += [name for name in names if name == "scheduler/scheduler_config.json"]
     seen: set[str] = set()
-    for component in COMPONENTS:
+    for component in components:
         files = [
             name.split("/")[1] for name in names if name.startswith(f"{component}/") and name.count("/") == 1
         ]

@@ -155,8 +155,9 @@ def _from_scheduler(evidence: Evidence) -> Prediction | None:
 
 def _from_sidecar(evidence: Evidence) -> Prediction | None:
     """A1111's convention: model.yaml beside model.ckpt, LDM's config with `parameterization: "v"`."""
-    path = Path(evidence.source).with_suffix(".yaml")
-    if not evidence.source or not path.is_file() or path.stat().st_size > 1 << 20:
+    weights = Path(evidence.source)
+    path = weights.with_suffix(".yaml") if weights.is_file() else None
+    if path is None or not path.is_file() or path.stat().st_size > 1 << 20:
         return None
     text = path.read_text(encoding="utf-8", errors="replace")
     said = re.search(r"^\s*parameterization:\s*[\"']?(v|eps|x0)\b", text, re.MULTILINE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def open_component(
 
     A whole pipeline serves too: its part is taken.
     """
-    found = open_source(source, subfolder, None, hub)
+    found = open_source(source, subfolder, None, replace(hub, components=_FOLDERS[part]))
     if not getattr(found.parts, part):
         there = ", ".join(found.parts.names) or "nothing known"
         raise FileError(f"{option}: no {_NAMES[part]} in it (it holds {there})", source)
@@ -114,6 +114,7 @@ def open_component(
 
 
 _NAMES = {"vae": "VAE", "texts": "text encoder"}
+_FOLDERS = {"vae": ("vae",), "texts": ("text_encoder", "text_encoder_2")}
 
 
 def text_name(index: int) -> str:

@@ -40,6 +40,11 @@ def test_a_folder(folder: Path) -> None:
     assert model.source == str(folder)
 
 
+def test_the_current_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    same_weights(load_model("."))
+
+
 def test_a_variant_is_taken_where_there_is_one_and_told_where_not(folder: Path) -> None:
     add(folder, "unet", "fp16", 1.0)
     add(folder, "unet", "non_ema", 2.0)
