@@ -78,7 +78,15 @@ def single_objects(draw: Draw, count: int, seed: int) -> tuple[list[Figure], lis
         "size, where said": "size",
         "position, where said": "position",
     }
-    return [_share(name, rows, part) for name, part in parts.items()], rows
+    figures = [_share(name, rows, part) for name, part in parts.items()]
+    likest = Figure("nearest shape, however rough", sum(map(_likest, rows)), len(rows))
+    return [*figures, likest], rows
+
+
+def _likest(row: Judged) -> bool:
+    """Is the one object more like the shape asked for than like any other? Says how far a model still has to go."""
+    blobs = row.found.blobs
+    return len(blobs) == 1 and blobs[0].fit.shape == row.prompt.wanted.things[0].shape
 
 
 def two_objects(draw: Draw, count: int, seed: int) -> tuple[list[Figure], list[Judged]]:
