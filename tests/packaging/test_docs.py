@@ -53,3 +53,11 @@ def test_ci_runs_what_the_readme_says() -> None:
     for command in told:
         assert f"python3 {command}" in ci
         assert f"py {command}" in readme
+
+
+def test_the_files_that_the_architecture_names_exist() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/.]+\.(?:py|txt|toml))`", text))
+    assert len(named) > 20
+    folders = (ROOT, ROOT / "core", ROOT / "samplers", ROOT / "standalone", ROOT / "locks")
+    assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
