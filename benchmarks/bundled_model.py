@@ -61,7 +61,7 @@ class Report:
             "figures": {
                 heading: {
                     f.name: {
-                        "percent": round(f.percent, 1),
+                        "percent": round(f.percent, 1) if f.count else None,
                         "low": round(f.interval[0], 1),
                         "high": round(f.interval[1], 1),
                         "count": f.count,

@@ -222,15 +222,19 @@ def _nearest(pixels: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArr
     return ((centres**2).sum(-1) - 2 * pixels @ centres.T).argmin(-1)
 
 
+def nearest_colours(pixels: NDArray[np.generic]) -> tuple[str, float, float]:
+    """(name nearest to the median of some pixels [n, 3], its CIELAB distance, the next name's distance)."""
+    distance = np.linalg.norm(_PALETTE - _lab(np.median(pixels, axis=0)), axis=-1)
+    first, second = np.argsort(distance)[:2]
+    return _NAMES[first], float(distance[first]), float(distance[second])
+
+
 def _name(pixels: NDArray[np.float32]) -> str | None:
     """The palette's name of the median of some pixels, None if it is far from all or between two."""
     if not len(pixels):
         return None
-    distance = np.sqrt(((_PALETTE - _lab(np.median(pixels, axis=0))) ** 2).sum(-1))
-    first, second = np.argsort(distance)[:2]
-    if distance[first] > FAR or distance[first] > BETWEEN * distance[second]:
-        return None
-    return _NAMES[first]
+    name, distance, other = nearest_colours(pixels)
+    return None if distance > FAR or distance > BETWEEN * other else name
 
 
 def _colours(smooth: NDArray[np.float32], labels: NDArray[np.int64]) -> list[NDArray[np.float32]]:

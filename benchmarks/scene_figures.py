@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..training.words import COLOURS, SHAPES
-from .scene_checker import SIDE, Reading, Thing, Verdict, Wanted, judge, read
+from .scene_checker import SIDE, Reading, Thing, Verdict, Wanted, judge, nearest_colours, read
 from .scene_prompts import Prompt, pairs, singles, twins
 
 Picture = NDArray[np.uint8]
@@ -133,18 +133,16 @@ def _negative(draw: Draw, count: int, seed: int) -> list[Figure]:
     seeds = [seed + 20_000 + k for k in range(count)]
     before = [_colour(p) for p in draw(texts, seeds)]
     known = [k for k, colour in enumerate(before) if colour is not None]
-    if not known:
-        return [Figure("negative prompt: its colour goes", 0, count)]
     negative = [str(before[k]) for k in known]
-    after = draw([texts[k] for k in known], [seeds[k] for k in known], negative=negative)
+    after = draw([texts[k] for k in known], [seeds[k] for k in known], negative=negative) if known else []
     gone = sum(_colour(p) not in (c, None) for p, c in zip(after, negative, strict=True))
-    return [Figure("negative prompt: its colour goes", gone, count)]
+    return [Figure("negative prompt: its colour goes", gone, len(known))]
 
 
 def _colour(picture: Picture) -> str | None:
-    """The colour of the one object in a picture."""
+    """The name nearest to the colour of the largest object in a picture."""
     blobs = read(picture).blobs
-    return blobs[0].colour if len(blobs) == 1 else None
+    return nearest_colours(picture[blobs[0].mask])[0] if blobs else None
 
 
 def image_to_image(
