@@ -17,16 +17,21 @@ from .train_text import trained_encoder
 from .train_vae import folded
 
 SCALE_FACTOR = 0.18215
+PREFIXES = {
+    "unet": "model.diffusion_model.",
+    "vae": "first_stage_model.",
+    "text": "cond_stage_model.transformer.",
+}
 LIMIT = 24_000_000
 TARGET = Path(__file__).resolve().parent.parent / "standalone" / "assets" / "scenes.safetensors"
 
 
 def assemble(unet: dict[str, Tensor], vae: dict[str, Tensor], text: dict[str, Tensor]) -> dict[str, Tensor]:
     """State dicts of the three networks under SD1.x's prefixes, fp16."""
-    parts = {"model.diffusion_model.": unet, "first_stage_model.": vae, "cond_stage_model.transformer.": text}
+    parts = {"unet": unet, "vae": vae, "text": text}
     return {
-        prefix + name: value.detach().half().contiguous()
-        for prefix, state in parts.items()
+        PREFIXES[part] + name: value.detach().half().contiguous()
+        for part, state in parts.items()
         for name, value in state.items()
     }
 

@@ -13,7 +13,9 @@ from sigmagraft.standalone.text import TextConfig, TextEncoder
 from sigmagraft.standalone.unet import UNet, UNetConfig
 from sigmagraft.standalone.vae import VAE, VAEConfig
 from sigmagraft.training.export import LIMIT, SCALE_FACTOR, TARGET, assemble, metadata
+from sigmagraft.training.restore import restore
 from sigmagraft.training.train_text import CONFIG as TEXT
+from sigmagraft.training.train_text import trained_encoder
 from sigmagraft.training.train_unet import CONFIG as UNET
 from sigmagraft.training.train_unet import new_unet
 from sigmagraft.training.train_vae import CONFIG as VAE_CONFIG
@@ -74,6 +76,26 @@ def test_folding_keeps_the_function_and_gives_latents_unit_variance():
         noise = (new_logvar.mul(0.5).exp() * SCALE_FACTOR) * spread[:, None, None]
         assert torch.allclose(noise, logvar.mul(0.5).exp(), rtol=1e-3)
         assert torch.allclose(usual.decode(new_mean), trained.decode(mean), atol=2e-3)
+
+
+def test_a_restored_run_is_the_file_it_came_from(tmp_path: Path):
+    torch.manual_seed(0)
+    usual = folded(new_vae().state_dict(), torch.zeros(4), torch.ones(4) / SCALE_FACTOR, SCALE_FACTOR)
+    tensors = assemble(new_unet().state_dict(), usual, TextEncoder(TEXT).state_dict())
+    save_file(tensors, tmp_path / "model.safetensors", metadata({"unet": 0}, 0))
+    restore(tmp_path / "model.safetensors", tmp_path / "runs")
+    vae = torch.load(tmp_path / "runs" / "vae" / "checkpoint.pt", weights_only=True)["mean"]
+    again = assemble(
+        torch.load(tmp_path / "runs" / "unet" / "checkpoint.pt", weights_only=True)["mean"],
+        folded(vae, torch.zeros(4), torch.ones(4) / SCALE_FACTOR, SCALE_FACTOR),
+        trained_encoder(tmp_path / "runs").state_dict(),
+    )
+    rows = {k for k in tensors if "token_embedding" in k}  # other spellings get their word's row
+    assert again.keys() == tensors.keys()
+    for name in again.keys() - rows:
+        assert torch.allclose(again[name], tensors[name], rtol=2e-3, atol=1e-7), name
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        restore(tmp_path / "model.safetensors", tmp_path / "runs")
 
 
 @pytest.mark.skipif(not TARGET.exists(), reason="this checkout has no bundled model")
