@@ -180,7 +180,7 @@ def _texts(family: str, folder: Path) -> tuple[Any, ...]:
 
     (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
     Tokenizer.clip().save(folder / "tokenizer")
-    tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
+    tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), model_max_length=77)
     config = CLIPTextConfig(
         hidden_size=768, intermediate_size=3072, num_attention_heads=12, num_hidden_layers=12
     )
