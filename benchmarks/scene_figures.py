@@ -94,7 +94,7 @@ def two_objects(draw: Draw, count: int, seed: int) -> tuple[list[Figure], list[J
     rows = judged(draw, pairs(count), seed)
     parts = {
         "both objects": "objects",
-        "background": "background",
+        "their background": "background",
         "both objects and background": "right",
         "both objects and relation": "relation",
     }

@@ -148,10 +148,17 @@ def test_a_word_changed_is_one_word() -> None:
 
 
 # What a half-trained model reaches with room to spare; to be raised as training goes on (the aim: 90 % all right).
+# Well below what the shipped file reaches on 200 prompts (28 % all right, 82 % colour, 88 % background, 64 % nearest
+# shape), so they catch a broken loader or sampler, not chance. The aim is 90 % all right: raise them with the model.
 FLOORS = {
-    "colour": 40,
-    "background": 60,
-    "another seed: another picture": 50,
+    "colour": 50,
+    "background": 65,
+    "all three right": 5,
+    "nearest shape, however rough": 35,
+    "one word changed: both pictures follow": 40,
+    "another seed: another picture": 75,
+    "negative prompt: its colour goes": 50,
+    "strength 0.3: object and layout kept": 75,
     "outside the mask: every pixel kept": 100,
 }
 FEW = bundled_model.Counts(8, 2, 4, 2)  # a picture takes the better part of a second
