@@ -116,12 +116,6 @@ def check_mask(
     return mask.resize(image.size, Image.Resampling.BILINEAR)
 
 
-def nearest_size(size: Size, multiple: int = 8) -> Size:
-    """The valid size closest to `size`: both sides multiples of `multiple`, none below it."""
-    width, height = (max(multiple, round(side / multiple) * multiple) for side in size)
-    return width, height
-
-
 def check_size(size: Size, multiple: int = 8, where: object | None = None) -> Size:
     """`size` itself; OptionError naming the nearest valid sizes when a side is no multiple of `multiple`."""
     if all(side > 0 and side % multiple == 0 for side in size):

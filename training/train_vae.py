@@ -63,11 +63,6 @@ def new_vae(config: VAEConfig = CONFIG, seed: int = 0) -> VAE:
         # Start with next to no noise on the latents, or nothing gets through them at first.
         vae.quant_conv.weight[config.z_channels :].zero_()
         vae.quant_conv.bias[config.z_channels :] = -6.0
-        for conv in ():
-            conv.weight.mul_(3.0)  # against an eps of 1, activations have to start near unit variance
-        # Start with next to no noise on the latents, or nothing gets through them at first.
-        vae.quant_conv.weight[config.z_channels :].zero_()
-        vae.quant_conv.bias[config.z_channels :] = -6.0
         _copy_colours(vae)
     return vae
 
