@@ -129,8 +129,13 @@ class SamplerSpec:
     """A method and what it declares; hosts, command line, documents and tests all read this.
 
     Attributes:
-        order: order of convergence of the sample on the probability-flow ODE, measured by the tests.
-        evaluations: model evaluations per step (the last step may take fewer).
+        order: order of convergence of the sample on the probability-flow ODE, measured by the tests on steps
+            whose length changes smoothly; 0 for a method that solves no ODE (consistency models).
+        evaluations: model evaluations per step (a step to sigma 0 may take fewer).
+        extra: evaluations beyond that in a walk, by a starting procedure.
+        adaptive: whether it chooses its own steps between the first and the last of the sigmas.
+        distilled: whether it is made for models distilled to few steps (LCM, TCD, consistency).
+        family: heading under which lists put it.
         stochastic: whether noise is added when the options are left alone.
         noise_option: the option that turns noise on and, at 0, off; None if there is none.
         flow: whether it is valid for rectified flow.
@@ -142,6 +147,10 @@ class SamplerSpec:
     label: str
     order: int
     evaluations: int = 1
+    extra: int = 0
+    adaptive: bool = False
+    distilled: bool = False
+    family: str = ""
     stochastic: bool = False
     noise_option: str | None = None
     flow: bool = True
@@ -150,6 +159,10 @@ class SamplerSpec:
     aliases: tuple[str, ...] = ()
     paper: str = ""
     options: tuple[Option, ...] = ()
+
+    def cost(self, steps: int) -> int:
+        """Model evaluations of a walk of this many steps that stops above sigma 0; of an adaptive one, a guess."""
+        return steps * self.evaluations + self.extra
 
     def run(
         self,
