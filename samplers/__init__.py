@@ -5,6 +5,7 @@ from __future__ import annotations
 # the order of the methods here is the order of every list of samplers
 # isort: off
 from . import euler, heun, dpm, dpmpp, ddim  # noqa: F401
+from . import runge_kutta  # noqa: F401
 
 # isort: on
 from .convention import k_diffusion_function, levels_of_model
