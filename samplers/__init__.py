@@ -6,6 +6,8 @@ from __future__ import annotations
 # isort: off
 from . import euler, heun, dpm, dpmpp, ddim  # noqa: F401
 from . import runge_kutta  # noqa: F401
+from . import heunpp2, lms, ipndm, pndm, gradient_estimation, ddpm, tcd, lcm, consistency  # noqa: F401
+from . import schedule_time, schedule_sigma, schedule_beta, schedule_tangent, schedule_flow  # noqa: F401
 
 # isort: on
 from .convention import k_diffusion_function, levels_of_model
@@ -13,7 +15,8 @@ from .drive import drive, find_sampler
 from .finite import NonFiniteError
 from .levels import NoiseLevels
 from .noise import BrownianNoise, ImageNoise, noise_kinds, step_noise
-from .schedules import SCHEDULES, ScheduleSpec, schedule, schedule_rule
+from .restart import restart
+from .schedules import SCHEDULES, ScheduleSpec, schedule, schedule_rule, sigmas_at
 from .spec import SAMPLERS, Method, Option, Run, SamplerSpec, sampler
 from .stepper import Stepper
 
@@ -35,8 +38,10 @@ __all__ = [
     "k_diffusion_function",
     "levels_of_model",
     "noise_kinds",
+    "restart",
     "sampler",
     "schedule",
     "schedule_rule",
+    "sigmas_at",
     "step_noise",
 ]

@@ -122,8 +122,8 @@ def test_non_finite_output_names_step_and_sigma(spec: SamplerSpec, bad: float) -
 
     with pytest.raises(NonFiniteError, match=rf"sigma {SIGMAS[2]:.4g}.*NaN or infinity.*fp32") as caught:
         walk(spec, denoise)
-    # a two-stage method evaluates this sigma at the end of the step before
-    assert any(f"step {n} of 5" in str(caught.value) for n in (2, 3))
+    # a two-stage method evaluates this sigma at the end of the step before, one of three stages looks further ahead
+    assert any(f"step {n} of 5" in str(caught.value) for n in (1, 2, 3))
 
 
 def test_on_an_accelerator_flags_are_read_once_at_the_end() -> None:

@@ -87,7 +87,8 @@ class Recorded:
 
 
 def picture(spec: SamplerSpec, levels: NoiseLevels, seeds: list[int], brownian: bool):
-    sigmas = schedule("normal", 6, levels)
+    # the rule of restarts has none in a short walk
+    sigmas = schedule("normal", 20 if spec.family == "Restart" else 6, levels)
     images = ImageNoise(seeds, SHAPE)
     x = images.next() * sigmas[0]
     source = BrownianNoise(seeds, SHAPE, levels.sigma_max * 1.5) if brownian else images
