@@ -7,7 +7,8 @@ from __future__ import annotations
 from . import euler, heun, dpm, dpmpp, ddim  # noqa: F401
 from . import runge_kutta  # noqa: F401
 from . import heunpp2, lms, ipndm, pndm, gradient_estimation, ddpm, tcd, lcm, consistency  # noqa: F401
-from . import schedule_time, schedule_sigma, schedule_beta, schedule_tangent, schedule_flow  # noqa: F401
+from . import schedule_sigma, schedule_time, schedule_spacing, schedule_beta, schedule_vp  # noqa: F401
+from . import schedule_laplace, schedule_tangent, schedule_flow, schedule_tables  # noqa: F401
 
 # isort: on
 from .convention import k_diffusion_function, levels_of_model

@@ -1,25 +1,51 @@
-"""Schedules: which sigmas to visit. Each gives n falling sigmas; `schedule` appends the final 0."""
+"""Schedules: which sigmas to visit. What a schedule is, the list of them, and your own lists.
+
+The schedules themselves are in schedule_sigma.py (formulas in sigma), schedule_time.py (even in training
+times), schedule_tables.py (published numbers), schedule_flow.py and the files named after one family each.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import OptionError
 from ..core.registry import Registry
-from .betas import linspace
-from .levels import NoiseLevels
+from .levels import DiscreteLevels, NoiseLevels
 from .spec import Option, resolve
 
 MAX_STEPS = 1000
+ABOVE = 1.001  # how far a rounded table of a host may lie above the model's largest sigma
 Maker = Callable[..., Sequence[float]]
 
 
 @dataclass(frozen=True)
+class Need:
+    """Which models a schedule can serve: the words for people, and the test of their levels."""
+
+    text: str
+    serves: Callable[[NoiseLevels], bool]
+
+
+ANY = Need("any model", lambda levels: True)
+FLOW = Need("a rectified-flow model", lambda levels: levels.is_flow)
+DIFFUSION = Need("a model of eps, v, x0 or EDM", lambda levels: not levels.is_flow)
+DISCRETE = Need("a model of discrete timesteps (SD, SDXL)", lambda levels: isinstance(levels, DiscreteLevels))
+
+
+@dataclass(frozen=True)
 class ScheduleSpec:
-    """`make(n, levels, **options)` gives n falling sigmas above 0."""
+    """`make(n, levels, **options)` gives n falling sigmas above 0.
+
+    Attributes:
+        hosts: the systems in which this name is this schedule; each is an alias name@host.
+        needs: which models it can serve, its options left alone.
+        ends_at_zero: else `make` gives the whole list, and the walk stops above 0.
+        exact_steps: else it may give another number of steps than was asked for, as its host does.
+        own_range: its sigmas are given (by a table, by a host) and may leave the model's range below.
+        fewest, most: the steps it can have, its options left alone.
+    """
 
     name: str
     make: Maker
@@ -27,16 +53,38 @@ class ScheduleSpec:
     aliases: tuple[str, ...] = ()
     paper: str = ""
     options: tuple[Option, ...] = ()
+    hosts: tuple[str, ...] = ()
+    needs: Need = ANY
+    ends_at_zero: bool = True
+    exact_steps: bool = True
+    own_range: bool = False
+    fewest: int = 1
+    most: int = MAX_STEPS
+
+    @property
+    def base(self) -> str:
+        """The name without its host: `beta` of `beta@a1111`."""
+        return self.name.partition("@")[0]
+
+    @property
+    def other_names(self) -> tuple[str, ...]:
+        """The aliases that are not name@host."""
+        return tuple(alias for alias in self.aliases if "@" not in alias)
 
 
 SCHEDULES: Registry[ScheduleSpec] = Registry("schedule")
 
 
-def schedule_rule(name: str, **declared: Any) -> Callable[[Maker], Maker]:
+def schedule_rule(
+    name: str, *, hosts: Sequence[str] = (), aliases: Sequence[str] = (), **declared: Any
+) -> Callable[[Maker], Maker]:
     """Register a maker of n sigmas; `declared` are the fields of ScheduleSpec."""
+    base = name.partition("@")[0]
+    at_hosts = [f"{base}@{host}" for host in hosts]
+    others = (*aliases, *(alias for alias in at_hosts if alias != name))
 
     def register(make: Maker) -> Maker:
-        SCHEDULES.add(ScheduleSpec(name=name, make=make, **declared))
+        SCHEDULES.add(ScheduleSpec(name=name, make=make, hosts=tuple(hosts), aliases=others, **declared))
         return make
 
     return register
@@ -45,23 +93,40 @@ def schedule_rule(name: str, **declared: Any) -> Callable[[Maker], Maker]:
 def schedule(
     name: str | ScheduleSpec | Sequence[float], steps: int | None, levels: NoiseLevels, **options: Any
 ) -> list[float]:
-    """steps + 1 falling sigmas that end in 0.
+    """steps + 1 falling sigmas; they end in 0 unless the schedule says otherwise (`ends_at_zero`).
 
     Args:
         name: a schedule, or your own sigmas: any falling list; a final 0 is appended where it is missing.
         steps: 1 to 1000; with your own list None or its number of steps.
 
     Raises:
-        OptionError: unknown name or option, steps out of range, or a list that does not fall.
+        OptionError: unknown name or option, steps out of range, a schedule that cannot serve such a model, or
+            a list that does not fall.
     """
     if not isinstance(name, str | ScheduleSpec):
         return _own(name, steps, levels)
     spec = SCHEDULES[name] if isinstance(name, str) else name
-    if steps is None or not 1 <= steps <= MAX_STEPS:
-        raise OptionError(f"steps {steps}", expected=f"1 to {MAX_STEPS}", todo="20 to 30 is usual")
-    values = spec.make(steps, levels, **resolve(spec.options, options, f"schedule {spec.name}"))
-    # rounding may leave the range by an ulp, where alpha = 1 - sigma would turn negative
-    return levels.check([*(min(value, levels.sigma_max) for value in values), 0.0])
+    if steps is None or not spec.fewest <= steps <= MAX_STEPS:
+        raise OptionError(
+            f"steps {steps}", expected=f"{spec.fewest} to {MAX_STEPS}", todo="20 to 30 is usual"
+        )
+    where = f"schedule {spec.name}"
+    if not spec.needs.serves(levels):
+        todo = "choose another, see `sigmagraft schedules`"
+        raise OptionError("cannot serve this model", where, spec.needs.text, todo)
+    values = spec.make(steps, levels, **resolve(spec.options, options, where))
+    return levels.check(_placed(spec, values, levels))
+
+
+def _placed(spec: ScheduleSpec, values: Sequence[float], levels: NoiseLevels) -> list[float]:
+    """`values` with their end; refused where they start beyond the model, cut where by a rounding only."""
+    top = levels.sigma_max
+    if values[0] > top * ABOVE:
+        what = f"starts at sigma {values[0]:g}, and this model's largest is {top:g}"
+        raise OptionError(what, f"schedule {spec.name}", todo="choose another schedule or its options")
+    if not spec.own_range:  # where alpha = 1 - sigma, an ulp more would turn it negative
+        values = [min(value, top) for value in values]
+    return [*values, 0.0] if spec.ends_at_zero else [*values]
 
 
 def _own(sigmas: Sequence[float], steps: int | None, levels: NoiseLevels) -> list[float]:
@@ -73,59 +138,28 @@ def _own(sigmas: Sequence[float], steps: int | None, levels: NoiseLevels) -> lis
     return values
 
 
-def _times(n: int, levels: NoiseLevels) -> list[float]:
-    return linspace(levels.time(levels.sigma_max), levels.time(levels.sigma_min), n)
+def sigmas_at(timesteps: Sequence[float], levels: NoiseLevels) -> list[float]:
+    """The sigmas of your own falling timesteps, as the network is told them, and a final 0.
+
+    Raises OptionError for a timestep outside the model's range, or one that does not fall.
+    """
+    values = [levels.sigma(float(timestep)) for timestep in timesteps]
+    for timestep, sigma in zip(timesteps, values, strict=True):
+        if not abs(levels.timestep(sigma) - timestep) <= 1e-6 * max(abs(timestep), 1.0) and sigma > 0.0:
+            low, high = levels.timestep(levels.sigma_min), levels.timestep(levels.sigma_max)
+            raise OptionError(f"timestep {timestep:g}", expected=f"{high:g} to {low:g} for this model")
+    return _own(values, None, levels)
 
 
-@schedule_rule("normal", label="Normal", aliases=("uniform", "discrete"))
-def normal(n: int, levels: NoiseLevels) -> list[float]:
-    """Evenly spaced training times from sigma_max to sigma_min."""
-    return [levels.sigma_at(t) for t in _times(n, levels)]
+def distinct(places: Sequence[int], count: int) -> list[int]:
+    """Falling table places 0 ... count - 1, moved as little as makes all of them different.
 
-
-RHO = Option("rho", 7.0, 0.1, 100.0, "larger puts more steps near sigma_min")
-
-
-@schedule_rule("karras", label="Karras", paper="arXiv:2206.00364", options=(RHO,))
-def karras(n: int, levels: NoiseLevels, rho: float) -> list[float]:
-    """sigma^(1/rho) evenly spaced from sigma_max to sigma_min."""
-    return [v**rho for v in linspace(levels.sigma_max ** (1 / rho), levels.sigma_min ** (1 / rho), n)]
-
-
-@schedule_rule("exponential", label="Exponential")
-def exponential(n: int, levels: NoiseLevels) -> Sequence[float]:
-    """log sigma evenly spaced."""
-    return polyexponential(n, levels, 1.0)
-
-
-@schedule_rule(
-    "polyexponential",
-    label="Polyexponential",
-    options=(Option("rho", 1.0, 0.1, 10.0, "power of the ramp in log sigma; 1 is exponential"),),
-)
-def polyexponential(n: int, levels: NoiseLevels, rho: float) -> list[float]:
-    """log sigma = log sigma_min + u^rho (log sigma_max - log sigma_min), u from 1 to 0."""
-    low, span = math.log(levels.sigma_min), math.log(levels.sigma_max / levels.sigma_min)
-    return [math.exp(low + u**rho * span) for u in linspace(1.0, 0.0, n)]
-
-
-@schedule_rule("sgm_uniform", label="SGM Uniform", aliases=("trailing",))
-def sgm_uniform(n: int, levels: NoiseLevels) -> list[float]:
-    """n + 1 evenly spaced training times without the last."""
-    return [levels.sigma_at(t) for t in _times(n + 1, levels)[:-1]]
-
-
-@schedule_rule("simple", label="Simple")
-def simple(n: int, levels: NoiseLevels) -> list[float]:
-    """Every (N / n)-th entry of the model's own table of N sigmas, from the top."""
-    table = levels.sigmas
-    return [table[-(1 + int(i * len(table) / n))] for i in range(n)]
-
-
-@schedule_rule("ddim_uniform", label="DDIM Uniform", aliases=("ddim", "leading"))
-def ddim_uniform(n: int, levels: NoiseLevels) -> list[float]:
-    """Table entries 1, 1 + s, 1 + 2 s, ... with s = N // n, from the top (arXiv:2010.02502)."""
-    table = levels.sigmas
-    stride = len(table) // n
-    first = min(1, len(table) - 1 - (n - 1) * stride)
-    return [table[first + i * stride] for i in reversed(range(n))]
+    Raises OptionError where there are more of them than the table has.
+    """
+    if len(places) > count:
+        raise OptionError(f"steps {len(places)}", expected=f"1 to {count}, as many as the model has levels")
+    found, highest = [], count - 1
+    for lowest, place in zip(reversed(range(len(places))), places, strict=True):
+        found.append(max(min(place, highest), lowest))
+        highest = found[-1] - 1
+    return found
