@@ -22,7 +22,7 @@ OPTIONS = (
 S_NOISE = Option("s_noise", 1.0, 0.0, 10.0, "scale of the noise; 0 leaves the restarts out")
 
 
-def _follow(run: Run, x: Tensor, inner: SamplerSpec, sigmas: Sequence[float], first: int) -> Method:
+def follow(run: Run, x: Tensor, inner: SamplerSpec, sigmas: Sequence[float], first: int) -> Method:
     """A walk of `inner` inside that of `run`, whose steps it counts on from `first`."""
     values = {option.name: getattr(run, option.name) for option in inner.options}
     walk = Walk(inner, Run(sigmas, run.levels, run.noise, values), x)
@@ -52,7 +52,7 @@ def _walk(run: Run, x: Tensor, inner: SamplerSpec, given: Sequence[Segment] | No
     for sigmas in walks:
         scale, std = run.levels.renoise(at, sigmas[0])
         x = run.add_noise(x, scale, std * run.s_noise, at, sigmas[0])
-        x = yield from _follow(run, x, inner, sigmas, done)
+        x = yield from follow(run, x, inner, sigmas, done)
         at, done = sigmas[-1], done + len(sigmas) - 1
     return x
 

@@ -1,0 +1,139 @@
+"""Inversion: a deterministic method walked up, from a picture to the noise that it would come from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor
+
+from ..core.errors import OptionError
+from .drive import Callback, Denoise, drive, find_sampler
+from .levels import NoiseLevels
+from .restart import follow
+from .spec import Method, Noise, Run, SamplerSpec, Walker, resolve
+
+
+def rising(sigmas: Sequence[float], levels: NoiseLevels) -> list[float]:
+    """`sigmas` as floats. Raises OptionError unless two or more, finite, from 0 and rising (flow: to 1)."""
+    values = [float(sigma) for sigma in sigmas]
+    if len(values) < 2:
+        raise OptionError(f"{len(values)} sigmas make no step", "inversion", "two or more")
+    top = 1.0 if levels.is_flow else math.inf
+    fine = all(0.0 <= value <= top and math.isfinite(value) for value in values)
+    if not fine or any(after <= before for before, after in pairwise(values)):
+        expected = f"rising sigmas from 0 up{' to 1' if levels.is_flow else ''}"
+        raise OptionError(
+            f"sigmas {values[0]:g} ... {values[-1]:g}", "inversion", expected, "turn the list around"
+        )
+    return values
+
+
+def _stale(run: Run, x: Tensor, sigma: float, sigma_up: float) -> Method:
+    """A step of DDIM upwards, with eps as the network gives it for sigma_up on what it sees at sigma.
+
+    What the network sees is c_in x, so at sigma_up the latent is x times c_in(sigma) / c_in(sigma_up).
+    """
+    levels = run.levels
+    stretch = levels.scale_input(sigma) / levels.scale_input(sigma_up)
+    seen = x * stretch
+    denoised = yield seen, sigma_up
+    # eps = (seen - alpha_up denoised) / sigma_up; x_up = alpha_up / alpha (x - sigma eps) + sigma_up eps
+    scale = levels.alpha(sigma_up) / levels.alpha(sigma)
+    eps = (sigma_up - scale * sigma) / sigma_up
+    return (seen * (scale / stretch + eps)).sub_(denoised, alpha=eps * levels.alpha(sigma_up))
+
+
+def ddim_up(run: Run, x: Tensor) -> Method:
+    """x_up = alpha_up x0 + sigma_up eps with eps of the level that the step leads to (arXiv:2010.02502 sec. 4.3)."""
+    for sigma, sigma_up in run.steps():
+        x = yield from _stale(run, x, sigma, sigma_up)
+    return x
+
+
+def _up(inner: SamplerSpec) -> Walker:
+    def up(run: Run, x: Tensor) -> Method:
+        """The method's own steps, upwards; a first step from sigma 0, where no model answers, is DDIM's."""
+        if run.sigmas[0] > 0.0:
+            return (yield from inner.method(run, x))
+        run.index = 0
+        x = yield from _stale(run, x, 0.0, run.sigmas[1])
+        return (yield from follow(run, x, inner, run.sigmas[1:], 1)) if len(run.sigmas) > 2 else x
+
+    return up
+
+
+@dataclass(frozen=True)
+class InverseSpec(SamplerSpec):
+    """A deterministic method whose runs rise, to drive or to step; its noise is off.
+
+    Attributes:
+        off: the option that would turn the noise on.
+    """
+
+    off: str | None = None
+
+    def run(
+        self,
+        sigmas: Sequence[float],
+        levels: NoiseLevels,
+        noise: Noise | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """As SamplerSpec's, for rising sigmas."""
+        if levels.is_flow and not self.flow:
+            raise OptionError("not valid for rectified flow", f"sampler {self.name}", todo="choose another")
+        values = resolve(self.options, options, f"sampler {self.name}")
+        if self.off is not None:
+            values[self.off] = 0.0
+        return Run(rising(sigmas, levels), levels, noise, values)
+
+
+def inverse(sampler: str | SamplerSpec) -> InverseSpec:
+    """The upward form of a method: of `ddim` DDIM inversion, of any other its own steps.
+
+    Raises OptionError for a method that cannot do without noise, solves no ODE or chooses its own steps.
+    """
+    spec = find_sampler(sampler)
+    if spec.order == 0 or spec.adaptive or (spec.stochastic and spec.noise_option is None):
+        raise OptionError(
+            f"inversion by {spec.name}", expected="a deterministic method", todo="ddim is usual"
+        )
+    taken = {field.name: getattr(spec, field.name) for field in fields(SamplerSpec)}
+    taken.update(
+        name=f"{spec.name}_inverse",
+        label=f"{spec.label} Inverse",
+        method=ddim_up if spec.name == "ddim" else _up(spec),
+        aliases=(),
+        stochastic=False,
+        noise_option=None,
+        options=tuple(option for option in spec.options if option.name != spec.noise_option),
+    )
+    return InverseSpec(**taken, off=spec.noise_option)
+
+
+def invert(
+    sampler: str | SamplerSpec,
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    levels: NoiseLevels,
+    options: Mapping[str, Any] | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Walk x up `sigmas`: the latent at the last of them whose way down with the same method ends at x.
+
+    Args:
+        denoise: (x, sigma) -> denoised, as `drive` has it.
+        x: the latent at sigmas[0]: the picture's own where that is 0 (or so small that nobody sees the noise).
+        sigmas: rising, as `schedule(...)[::-1]`.
+
+    Raises:
+        OptionError: as `drive` and `inverse` do, and for sigmas that do not rise.
+        NonFiniteError: as `drive` does.
+    """
+    return drive(inverse(sampler), denoise, x, sigmas, levels=levels, options=options, callback=callback)
