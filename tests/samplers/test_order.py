@@ -16,7 +16,7 @@ integrate = pytest.importorskip("scipy.integrate")
 RANGE = {False: (4.0, 0.2), True: (0.85, 0.15)}
 ODES = [spec for spec in SAMPLERS if spec.order and (spec.noise_option or not spec.stochastic)]
 # steps of the walks: fewer for a high order, whose error would drown in rounding
-STEPS = {1: (40, 80, 160), 2: (40, 80, 160), 3: (40, 80, 160), 4: (48, 96, 192), 5: (48, 96), 6: (48, 96)}
+STEPS = {1: (40, 80, 160), 2: (40, 80, 160), 3: (40, 80, 160), 4: (192, 384), 5: (48, 96), 6: (48, 96)}
 
 
 def quiet(spec: SamplerSpec) -> dict[str, float]:
@@ -66,9 +66,9 @@ def test_declared_order_is_the_measured_one(spec: SamplerSpec, levels: NoiseLeve
         end = drive(spec, mixture, start(levels), sigmas, levels=levels, options=quiet(spec))
         errors.append((end - exact).norm().item())
     orders = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
-    assert orders[-1] > spec.order - 0.2, (errors, orders)
+    assert orders[-1] > spec.order - 0.25, (errors, orders)
     # above order 4 some leading terms are so small that the next one still rules where rounding sets in
-    assert orders[-1] < spec.order + 0.2 or spec.order > 4, (errors, orders)
+    assert orders[-1] < spec.order + 0.25 or spec.order > 4, (errors, orders)
 
 
 @pytest.mark.parametrize("spec", SAMPLERS, ids=lambda spec: spec.name)
