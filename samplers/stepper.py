@@ -15,6 +15,29 @@ from .levels import NoiseLevels
 from .spec import Noise, SamplerSpec
 
 
+def rehearse(
+    spec: SamplerSpec,
+    sigmas: Sequence[float],
+    levels: NoiseLevels,
+    options: Mapping[str, Any] | None = None,
+) -> list[tuple[float, int]]:
+    """(sigma, number of the step) of every evaluation that the method will ask for: a run on an empty latent."""
+    empty = torch.empty(0)
+    run = spec.run(sigmas, levels, lambda sigma, sigma_next: empty, options)
+    walk, asked = Walk(spec, run, empty), []
+    while walk.asked is not None:
+        asked.append((walk.asked[1], run.index))
+        walk.answer(empty)
+    return asked
+
+
+def take(x: Tensor, sample: Tensor) -> Tensor:
+    """Make the x that a method waits with the caller's sample, writing to no memory that the caller holds."""
+    if x.data_ptr() != sample.data_ptr() or x.dtype != sample.dtype:
+        x.set_(sample.detach().to(x))  # type: ignore[call-overload]
+    return x
+
+
 class Stepper:
     """The method as an object that is called once per model evaluation.
 
@@ -51,19 +74,8 @@ class Stepper:
         self._sigmas, self._noise, self._options = list(sigmas), noise, dict(options or {})
         self._watch = FiniteWatch(len(self._sigmas) - 1)
         self._walk: Walk | None = None
-        self.evaluated = self._rehearse()
+        self.evaluated = [sigma for sigma, _ in rehearse(self.spec, self._sigmas, levels, self._options)]
         self.timesteps = [levels.timestep(sigma) for sigma in self.evaluated]
-
-    def _start(self, x: Tensor, noise: Noise | None) -> Walk:
-        return Walk(self.spec, self.spec.run(self._sigmas, self.levels, noise, self._options), x)
-
-    def _rehearse(self) -> list[float]:
-        empty = torch.empty(0)
-        walk, sigmas = self._start(empty, lambda sigma, sigma_next: empty), []
-        while walk.asked is not None:
-            sigmas.append(walk.asked[1])
-            walk.answer(empty)
-        return sigmas
 
     @torch.no_grad()
     def begin(self, sample: Tensor) -> Tensor:
@@ -72,8 +84,9 @@ class Stepper:
         That is `sample` itself unless the method noises it (churn). `step` calls this where nobody did.
         """
         self.done, self._watch = 0, FiniteWatch(len(self._sigmas) - 1)
-        # a tensor object of our own: `_take` may point it at other memory
-        self._walk = self._start(sample.detach(), self._noise)
+        run = self.spec.run(self._sigmas, self.levels, self._noise, self._options)
+        # a tensor object of our own: `take` may point it at other memory
+        self._walk = Walk(self.spec, run, sample.detach())
         return _asked(self._walk).detach()
 
     def scale(self, sample: Tensor, t: float) -> Tensor:
@@ -88,7 +101,7 @@ class Stepper:
         """
         sigma = self._due(t)
         walk = self._walk or self._unprepared(sample)
-        x = _take(_asked(walk), sample)
+        x = take(_asked(walk), sample)
         denoised = self._denoised(model_output, sigma, x)
         self._watch.see(denoised, walk.run.index, sigma)
         walk.answer(denoised)
@@ -127,10 +140,3 @@ class Stepper:
 def _asked(walk: Walk) -> Tensor:
     assert walk.asked is not None  # `_due` refuses a step after the last
     return walk.asked[0]
-
-
-def _take(x: Tensor, sample: Tensor) -> Tensor:
-    """Make the method's x the caller's sample, writing to no memory that the caller holds."""
-    if x.data_ptr() != sample.data_ptr():
-        x.set_(sample.detach().to(x))  # type: ignore[call-overload]
-    return x
