@@ -8,9 +8,13 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import OptionError, nearest
+from ..samplers.foreign import find_method
+from .guidance_weight import check_guidance
 from .model import ModelInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from PIL import Image
 
 MAX_STEPS = 1000
@@ -26,9 +30,11 @@ class Request:
     negative: str | list[str] = ""
     size: tuple[int, int] | None = None  # width, height
     steps: int = 20
-    cfg: float = 7.0
+    guidance: str = "cfg"
+    cfg: float | None = None  # what is usual for the guidance
     cfg_rescale: float = 0.0
-    sampler: str = "dpmpp_2m"
+    cfg_interval: str | None = None
+    sampler: str | Callable[..., Any] = "dpmpp_2m"
     schedule: str | None = None
     options: dict[str, Any] | None = None
     seed: int | list[int] | None = None
@@ -62,7 +68,7 @@ class Request:
         _within("steps", self.steps, 1, MAX_STEPS)
         _within("batch", self.batch, 1, 4096)
         _within("cfg_rescale", self.cfg_rescale, 0.0, 1.0)
-        _within("cfg", self.cfg, -100.0, 1000.0)
+        self.cfg = check_guidance(self.guidance, self.cfg, self.cfg_interval)
         _within("mask_blur", self.mask_blur, 0.0, 256.0)
         _within("clip_skip", self.clip_skip or 1, 1, 32)
         self._resolve_image()
@@ -101,8 +107,13 @@ class Request:
 
     def settings(self) -> dict[str, Any]:
         """What makes the same pictures again, as JSON-able values (the image and mask themselves left out)."""
-        names = "prompt negative size steps cfg cfg_rescale sampler schedule options batch clip_skip emphasis noise"
+        names = "prompt negative size steps cfg cfg_rescale schedule options batch clip_skip emphasis noise"
         settings = {name: getattr(self, name) for name in names.split()}
+        settings["sampler"] = find_method(self.sampler).name
+        if self.guidance != "cfg":
+            settings["guidance"] = self.guidance
+        if self.cfg_interval is not None:
+            settings["cfg_interval"] = self.cfg_interval
         settings["seed"] = self.seeds[0] if self.seeds == _seeds(self.seeds[0], self.batch) else self.seeds
         if self.image is not None:
             settings["strength"] = self.strength

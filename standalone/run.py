@@ -15,12 +15,15 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.errors import OptionError
-from ..samplers import ImageNoise, drive, find_sampler, schedule, step_noise
+from ..samplers import ImageNoise, schedule, step_noise
+from ..samplers.foreign import find_method
+from ..samplers.guest import walk
 from . import inpaint, latents
 from .conditioning import Conditioning, aligned
 from .denoiser import Denoiser
 from .encode import encode_prompts
 from .guidance import guided
+from .guidance_weight import weight_of
 from .request import Request
 
 if TYPE_CHECKING:
@@ -56,7 +59,7 @@ class Run:
     def __init__(self, pipe: Pipeline, request: Request) -> None:
         self.model, self.levels, self.embeddings = pipe.model, pipe.levels, pipe.embeddings
         self.request = request
-        self.spec = find_sampler(request.sampler)
+        self.spec = find_method(request.sampler)
         request.schedule = request.schedule or self.spec.default_schedule
         self.sigmas = self._sigmas()
         factor = self.model.vae.factor
@@ -70,7 +73,7 @@ class Run:
         """Runs all stages."""
         init = self._init_latent()
         start = self.noise.next()
-        x = drive(
+        x = walk(
             self.spec,
             self._denoise(init, start),
             self._noised(init, start, self.sigmas[0]),
@@ -126,7 +129,8 @@ class Run:
         request = self.request
         denoiser = Denoiser(self.model.unet, self.levels, self.model.info.prediction, self.model.dtype)
         denoiser.concat = self._inpainting_channels()
-        denoise = guided(denoiser, *self._conditionings(), request.cfg, request.cfg_rescale)
+        weight = weight_of(request, self.spec, self.sigmas, self.levels)
+        denoise = guided(denoiser, *self._conditionings(), weight, request.cfg_rescale)
         if self.region is None or init is None:
             return denoise
         mask = inpaint.latent_mask(self.region.mask, *init.shape[-2:]).to(init.device)
@@ -144,7 +148,7 @@ class Run:
             embeddings=self.embeddings,
         )
         cond = encode(request.prompts())
-        if request.cfg in (0.0, 1.0):
+        if request.guidance == "cfg" and request.cfg in (0.0, 1.0):
             return cond, None
         cond, uncond = aligned(cond, encode(request.negatives(), negative=True))
         return cond, uncond

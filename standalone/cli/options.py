@@ -6,6 +6,7 @@ below them DEFAULTS can fill in.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..images import RESIZE
@@ -16,12 +17,12 @@ DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("fp32", "fp16", "bf16", "float32", "float16", "bfloat16")
 PREDICTIONS = ("eps", "v", "x0", "flow", "edm")
 NOISE = ("cpu", "device", "nv")
+GUIDANCE = ("cfg", "cfg++")
 
 DEFAULTS: dict[str, Any] = {
     "model": "bundled",
     "negative": "",
     "steps": 20,
-    "cfg": 7.0,
     "cfg_rescale": 0.0,
     "sampler": "dpmpp_2m",
     "emphasis": "a1111",
@@ -43,8 +44,10 @@ DRAWING = (
     "negative",
     "size",
     "steps",
+    "guidance",
     "cfg",
     "cfg_rescale",
+    "cfg_interval",
     "sampler",
     "schedule",
     "options",
@@ -108,23 +111,12 @@ def _drawing(parser: Parser) -> None:
         help="pixels, both divisible by 8; default: the model's own, or the image's",
     )
     add("--steps", type=number(int, 1, 1000), metavar="N", help="1 to 1000; default 20")
-    add(
-        "--cfg",
-        type=number(float, -100, 1000),
-        metavar="X",
-        help="weight of the prompt; default 7; 0 and 1 cost half",
-    )
-    add(
-        "--cfg-rescale",
-        type=number(float, 0, 1),
-        metavar="X",
-        help="0 to 1, against over-saturation; default 0",
-    )
+    _guidance(add)
     add(
         "--sampler",
         type=named,
         metavar="NAME",
-        help="see `sigmagraft samplers`; NAME:option=value,... sets options",
+        help="see `sigmagraft samplers`; NAME:option=value,... sets options; k_diffusion:NAME is the package's",
     )
     add(
         "--option",
@@ -145,6 +137,32 @@ def _drawing(parser: Parser) -> None:
         type=choice(NOISE),
         metavar="NAME",
         help="cpu (default, same everywhere), device, nv (as an NVIDIA card)",
+    )
+
+
+def _guidance(add: Callable[..., Any]) -> None:
+    add(
+        "--cfg",
+        type=number(float, -100, 1000),
+        metavar="X",
+        help="weight of the prompt; default 7, with cfg++ 0.6; 0 and 1 cost half",
+    )
+    add(
+        "--guidance",
+        type=choice(GUIDANCE),
+        metavar="NAME",
+        help="cfg (default) or cfg++, whose --cfg is 0 to 3",
+    )
+    add(
+        "--cfg-rescale",
+        type=number(float, 0, 1),
+        metavar="X",
+        help="0 to 1, against over-saturation; default 0",
+    )
+    add(
+        "--cfg-interval",
+        metavar="A-B",
+        help="guide only there: sigmas such as 0.3-5.4, or steps such as 20%%-80%%",
     )
 
 

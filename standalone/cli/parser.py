@@ -117,9 +117,11 @@ def size(text: str) -> Size:
 
 
 def named(text: str) -> tuple[str, dict[str, str]]:
-    """`name` or `name:option=value,option=value`."""
-    name, _, options = text.partition(":")
-    return name, dict(assignment(part) for part in options.split(",") if part.strip())
+    """`name` or `name:option=value,option=value`; the name may be `k_diffusion:NAME`."""
+    installed = re.match(r"k[-_ ]?diffusion:", text.strip(), re.IGNORECASE)
+    prefix = installed[0] if installed else ""
+    name, _, options = text.strip()[len(prefix) :].partition(":")
+    return prefix + name, dict(assignment(part) for part in options.split(",") if part.strip())
 
 
 def assignment(text: str) -> tuple[str, str]:

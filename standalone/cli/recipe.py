@@ -21,6 +21,8 @@ _TEXTS = (
     *_PATHS,
     "prompt",
     "negative",
+    "guidance",
+    "cfg_interval",
     "sampler",
     "schedule",
     "emphasis",
@@ -51,6 +53,8 @@ def settings_of(args: Namespace) -> tuple[Settings, list[str]]:
     if name is not None and name != recorded.get("sampler"):
         recorded.pop("options", None)  # they were the other sampler's
         recorded.pop("schedule", None)
+    if given.get("guidance", recorded.get("guidance", "cfg")) != recorded.get("guidance", "cfg"):
+        recorded.pop("cfg", None)  # it means something else there
     settings = DEFAULTS | recorded | given
     settings["options"] = recorded.get("options", {}) | options
     return settings, notes
@@ -130,8 +134,9 @@ def check_names(settings: Settings) -> None:
     """
     from ... import samplers
     from ..emphasis import find_emphasis
+    from ..guidance_weight import check_guidance
 
-    spec = _registered(samplers.SAMPLERS, settings["sampler"])
+    spec = _method(settings["sampler"])
     settings["sampler"] = spec.name
     if settings.get("schedule"):
         settings["schedule"] = _registered(samplers.SCHEDULES, settings["schedule"]).name
@@ -142,6 +147,14 @@ def check_names(settings: Settings) -> None:
             raise OptionError(f"sampler {spec.name} has no option {name!r}", "--option", todo=todo)
         settings["options"][name] = known[name].check(value, f"sampler {spec.name}, option {name} = {value}")
     find_emphasis(settings["emphasis"])
+    check_guidance(settings.get("guidance", "cfg"), settings.get("cfg"), settings.get("cfg_interval"))
+
+
+def _method(name: str) -> Any:
+    """A registered sampler, or a function of an installed k-diffusion."""
+    from ...samplers import SAMPLERS, foreign, installed
+
+    return foreign.find_method(name) if installed.split(name) else _registered(SAMPLERS, name)
 
 
 def _registered(registry: Any, name: str) -> Any:

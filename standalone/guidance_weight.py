@@ -1,0 +1,174 @@
+"""How strongly the prompt pulls at each sigma of a walk: constant, CFG++, or only within an interval."""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..core.errors import OptionError, nearest
+from ..samplers.guest import walk
+from ..samplers.levels import NoiseLevels
+from ..samplers.spec import SamplerSpec
+
+if TYPE_CHECKING:
+    from .request import Request
+
+Weight = Callable[[float], float]
+GUIDANCE = ("cfg", "cfg++")
+USUAL = {"cfg": 7.0, "cfg++": 0.6}  # cfg++ at 0.6 pulls about as strongly as cfg at 7
+RANGES = {"cfg": (-100.0, 1000.0), "cfg++": (0.0, 3.0)}
+
+
+def check_guidance(guidance: str, cfg: float | None, interval: str | None) -> float:
+    """cfg, or what is usual where it is None. Raises OptionError for what cannot work."""
+    if guidance not in GUIDANCE:
+        raise OptionError(f"guidance {guidance!r}", todo=nearest(guidance, GUIDANCE))
+    cfg = USUAL[guidance] if cfg is None else cfg
+    low, high = RANGES[guidance]
+    if isinstance(cfg, bool) or not low <= cfg <= high:
+        todo = None if guidance == "cfg" else "0.6 pulls about as strongly as 7 does with guidance cfg"
+        raise OptionError(f"cfg {cfg}", expected=f"{low:g} to {high:g} with guidance {guidance}", todo=todo)
+    if interval is not None:
+        Interval.read(interval)
+    return cfg
+
+
+def weight_of(
+    request: Request, sampler: SamplerSpec, sigmas: Sequence[float], levels: NoiseLevels
+) -> float | Weight:
+    """What a request's guidance multiplies cond - uncond by: a number, or one for each sigma of the walk."""
+    assert request.cfg is not None  # `resolve` has filled it in
+    scale = request.cfg
+    if request.guidance == "cfg" and (request.cfg_interval is None or scale in (0.0, 1.0)):
+        return scale
+    if request.guidance == "cfg++":
+        weight = plus_plus(scale, sampler, sigmas, levels, request.options)
+    else:
+        weight = lambda sigma: scale  # noqa: E731
+    if request.cfg_interval is None:
+        return weight
+    return within(weight, Interval.read(request.cfg_interval), sigmas)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where guidance acts (arXiv:2404.07724): sigmas from low to high, or a part of the steps."""
+
+    low: float
+    high: float
+    share: bool
+
+    @classmethod
+    def read(cls, text: str) -> Interval:
+        """`0.3-5.4` in sigma or `20%-80%` of the steps. Raises OptionError for anything else."""
+        found = re.fullmatch(r"\s*([\d.]+)\s*(%?)\s*[-:,]\s*([\d.]+)\s*(%?)\s*", text)
+        try:
+            low, high = float(found[1]), float(found[3])  # type: ignore[index]
+            share = {("%", "%"): True, ("", ""): False}[found[2], found[4]]  # type: ignore[index]
+        except (TypeError, ValueError, KeyError):
+            raise OptionError(
+                f"cfg_interval {text!r}", expected="such as 0.3-5.4 in sigma or 20%-80%"
+            ) from None
+        if not low < high or (share and high > 100.0):
+            raise OptionError(
+                f"cfg_interval {text!r}", expected="the lower end first" if low >= high else "to 100%"
+            )
+        return cls(low, high, share)
+
+    def limits(self, sigmas: Sequence[float]) -> tuple[float, float]:
+        """(lowest, highest) sigma of the first evaluations of the steps where it acts."""
+        if not self.share:
+            return self.low, self.high
+        steps = len(sigmas) - 1
+        first, last = round(self.low / 100 * steps), round(self.high / 100 * steps)
+        return (sigmas[last - 1], sigmas[first]) if last > first else (math.inf, math.inf)
+
+
+def within(weight: Weight, interval: Interval, sigmas: Sequence[float]) -> Weight:
+    """`weight` inside the interval, 1 (the prompt alone) outside."""
+    low, high = interval.limits(sigmas)
+    return lambda sigma: weight(sigma) if low <= sigma <= high else 1.0
+
+
+def plus_plus(
+    scale: float,
+    sampler: SamplerSpec,
+    sigmas: Sequence[float],
+    levels: NoiseLevels,
+    options: Mapping[str, Any] | None = None,
+) -> Weight:
+    """CFG++ (arXiv:2406.08070) as CFG whose weight depends on the step.
+
+    It steps with the guided denoised D_u + scale (D_c - D_u) and the unconditional noise (x - alpha D_u) / sigma:
+
+        x_next = alpha_next (D_u + scale (D_c - D_u)) + decay (x - alpha D_u) + noise.
+
+    A sampler's step with a constant D is decay x + gain D + noise, gain = alpha_next - alpha decay, so the two are
+    equal where D = D_u + w (D_c - D_u), w = scale alpha_next / gain. On variance-exploding levels without noise
+    w = scale / (1 - sigma_next / sigma). Evaluations within a step get its w; the last step's, to sigma 0, is
+    `scale`. The decays are the sampler's own, ancestral and churned steps included: they are measured.
+
+    Raises:
+        OptionError: a sampler that chooses its own steps.
+    """
+    at, decays = _decays(sampler, sigmas, levels, options)
+    alphas = [levels.alpha(sigma) for sigma in at]
+    weights = [
+        scale * alpha_next / (alpha_next - alpha * decay)
+        for decay, (alpha, alpha_next) in zip(decays, pairwise(alphas), strict=True)
+    ]
+    falling = [-sigma for sigma in at[:-1]]
+    return lambda sigma: weights[max(bisect_right(falling, -sigma) - 1, 0)]
+
+
+def _decays(
+    sampler: SamplerSpec, sigmas: Sequence[float], levels: NoiseLevels, options: Mapping[str, Any] | None
+) -> tuple[list[float], list[float]]:
+    """The sigma first evaluated in each step (and the last of all), and the share of x that each step keeps.
+
+    A step is linear in x, denoised and noise, so a walk shows it where denoised is 0 and every step's noise goes to a
+    place of its own in x: what was in one place before the step is compared with what is there after it.
+    """
+    if sampler.adaptive:
+        raise OptionError(
+            "cfg++ needs to know the steps beforehand",
+            f"sampler {sampler.name}",
+            todo="choose a sampler that does not choose its own steps, or guidance cfg",
+        )
+    at: list[float] = []
+    kept: list[Tensor] = []
+    places = torch.eye(len(sigmas) + 1, dtype=torch.float64)[:, None, None, None, :]
+
+    def keep(state: Mapping[str, Any]) -> None:
+        at.append(state["sigma_hat"])
+        kept.append(state["x"].flatten())
+
+    end = walk(
+        sampler,
+        lambda x, sigma: torch.zeros_like(x),
+        places[0],
+        sigmas,
+        levels=levels,
+        noise=lambda sigma, sigma_next: places[len(at) + 1],
+        options=options,
+        callback=keep,
+    )
+    decays = [_ratio(before, after) for before, after in pairwise([*kept, end.flatten()])]
+    if not all(map(math.isfinite, decays)):
+        raise OptionError(
+            "cfg++ does not go with this sampler", f"sampler {sampler.name}", todo="use guidance cfg"
+        )
+    return [*at, sigmas[-1]], decays
+
+
+def _ratio(before: Tensor, after: Tensor) -> float:
+    place = before.abs().argmax()
+    return (after[place] / before[place]).item() if before[place] else 0.0
