@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from .dpm_step import FAMILY
 from .euler import ANCESTRAL, CHURN, churn
 from .spec import Method, Run, sampler
 
@@ -28,6 +29,7 @@ def midpoint(x: Tensor, sigma: float, sigma_next: float) -> Method:
     label="DPM2",
     order=2,
     evaluations=2,
+    family=FAMILY,
     noise_option="s_churn",
     aliases=("k_dpm_2", "kdpm2"),
     paper="arXiv:2206.00364",
@@ -46,6 +48,7 @@ def dpm_2(run: Run, x: Tensor) -> Method:
     label="DPM2 a",
     order=2,
     evaluations=2,
+    family=FAMILY,
     stochastic=True,
     noise_option="eta",
     aliases=("dpm_2_a", "k_dpm_2_a", "k_dpm_2_ancestral", "kdpm2_a"),
