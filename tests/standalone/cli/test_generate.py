@@ -408,7 +408,7 @@ def test_out_of_memory_says_what_to_lower(run: Run, loaded: Loaded, monkeypatch:
             "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 1e15 bytes"
         )
 
-    monkeypatch.setattr("sigmagraft.standalone.run.drive", short)
+    monkeypatch.setattr("sigmagraft.standalone.run.walk", short)
     answer = run("a cat", "--batch", 2, "--size", "64x32")
     assert answer.code == 2
     assert answer.err.startswith(
