@@ -24,9 +24,10 @@ def spaced_linspace(n: int, levels: NoiseLevels, like: str) -> list[float]:
     top = len(levels.sigmas) - 1
     if like == "euler":
         return [_between(levels.sigmas, place) for place in linspace(top, 0.0, n)]
-    if like == "dpm":
-        return entries([round(place) for place in linspace(top, 0.0, n + 1)[:-1]], levels)
-    return entries([round(place) for place in linspace(top, 0.0, n)], levels)
+    count = n + 1 if like == "dpm" else n
+    # i (top / n), not (i top) / n: a half way that is a hair below rounds down, as in numpy
+    places = [top, *(round(i * (top / (count - 1))) for i in reversed(range(count - 1)))]
+    return entries(places[:n], levels)
 
 
 def _between(table: Sequence[float], place: float) -> float:

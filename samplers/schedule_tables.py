@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from ..core.errors import OptionError
@@ -20,11 +19,11 @@ IMAGE_TABLE = Option("table", "sd1", choices=("sd1", "sdxl"), help="the family i
 
 def stretched(table: Sequence[float], count: int) -> list[float]:
     """`count` numbers along `table`, log-linear between its entries, both ends kept (one: the first)."""
-    logs, last = [math.log(value) for value in table], len(table) - 1
     found = []
-    for place in linspace(0.0, last, count):
-        low = min(int(place), last - 1)
-        found.append(math.exp(logs[low] + (place - low) * (logs[low + 1] - logs[low])))
+    for place in linspace(0.0, len(table) - 1, count):
+        low = min(int(place), len(table) - 2)
+        # written so that an entry itself has no rounding
+        found.append(table[low] ** (low + 1 - place) * table[low + 1] ** (place - low))
     return found
 
 

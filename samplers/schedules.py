@@ -6,6 +6,7 @@ times), schedule_tables.py (published numbers), schedule_flow.py and the files n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -143,11 +144,14 @@ def sigmas_at(timesteps: Sequence[float], levels: NoiseLevels) -> list[float]:
 
     Raises OptionError for a timestep outside the model's range, or one that does not fall.
     """
-    values = [levels.sigma(float(timestep)) for timestep in timesteps]
-    for timestep, sigma in zip(timesteps, values, strict=True):
-        if not abs(levels.timestep(sigma) - timestep) <= 1e-6 * max(abs(timestep), 1.0) and sigma > 0.0:
+    values = []
+    for timestep in timesteps:
+        sigma = levels.sigma(float(timestep)) if math.isfinite(timestep) else math.nan
+        told = levels.timestep(sigma) if sigma > 0.0 else timestep
+        if not abs(told - timestep) <= 1e-6 * max(abs(timestep), 1.0):
             low, high = levels.timestep(levels.sigma_min), levels.timestep(levels.sigma_max)
             raise OptionError(f"timestep {timestep:g}", expected=f"{high:g} to {low:g} for this model")
+        values.append(sigma)
     return _own(values, None, levels)
 
 
