@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sigmagraft.samplers import SAMPLERS, drive
+from sigmagraft.samplers.exponential_tableaux import EXPONENTIAL, ExponentialRow
 from sigmagraft.samplers.tableaux import TABLEAUX, Tableau
 
 Tree = tuple  # the sorted subtrees of the root; () is the tree of one node
@@ -76,6 +77,15 @@ def test_order_conditions_hold_to_the_order_and_no_further(row: Tableau) -> None
     *a, b = ((), *row.rows)
     for order in range(1, row.order + 1):
         assert worst(order, a, b) <= (2e-14 if row.approximate else 0), order
+    assert worst(row.order + 1, a, b) > 1e-6
+
+
+@pytest.mark.parametrize("row", EXPONENTIAL, ids=lambda row: row.name)
+def test_an_exponential_row_is_classical_in_short_steps(row: ExponentialRow) -> None:
+    """At z = 0 its weights are those of a classical method of its order."""
+    *a, b = ([], *row.build(*(option.default for option in row.options)).weights(0.0))
+    for order in range(1, row.order + 1):
+        assert worst(order, a, b) <= 1e-12, order
     assert worst(row.order + 1, a, b) > 1e-6
 
 
