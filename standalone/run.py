@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.errors import OptionError
-from ..samplers import ImageNoise, schedule, step_noise
+from ..samplers import ImageNoise, step_noise
 from ..samplers.foreign import find_method
 from ..samplers.guest import walk
 from . import inpaint, latents
@@ -25,6 +25,8 @@ from .encode import encode_prompts
 from .guidance import guided
 from .guidance_weight import weight_of
 from .request import Request
+from .size_settings import sizes_of
+from .steps import sigmas_of
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -60,8 +62,7 @@ class Run:
         self.model, self.levels, self.embeddings = pipe.model, pipe.levels, pipe.embeddings
         self.request = request
         self.spec = find_method(request.sampler)
-        request.schedule = request.schedule or self.spec.default_schedule
-        self.sigmas = self._sigmas()
+        self.sigmas = sigmas_of(request, self.spec, self.levels, self.model.info)
         factor = self.model.vae.factor
         shape = (self.model.info.latent_channels, request.height // factor, request.width // factor)
         self.noise = ImageNoise(request.seeds, shape, kind=request.noise, device=self.model.device)
@@ -71,32 +72,27 @@ class Run:
         self, callback: Callable[[StepState], None] | None, decoded: Callable[[int], None] | None
     ) -> Result:
         """Runs all stages."""
-        init = self._init_latent()
-        start = self.noise.next()
-        x = walk(
-            self.spec,
-            self._denoise(init, start),
-            self._noised(init, start, self.sigmas[0]),
-            self.sigmas,
-            levels=self.levels,
-            noise=step_noise(self.spec, self.noise, self.sigmas),
-            options=self.request.options,
-            callback=_reporter(callback, len(self.sigmas) - 1),
-        )
+        x = self.sample(callback)
         images = latents.decode(self.model, x, decoded)
         if self.region:
             images = [self.region.paste(image) for image in images]
         settings = {**self.request.settings(), "model": Path(self.model.source).name}
         return Result(images, self.request.seeds, settings, x)
 
-    def _sigmas(self) -> list[float]:
-        """The schedule, or with an image its last ``strength`` part."""
-        request = self.request
-        sigmas = schedule(request.schedule or "normal", request.steps, self.levels)
-        if request.image is None:
-            return sigmas
-        kept = min(max(int(request.steps * request.strength + 1e-9), 1), request.steps)
-        return sigmas[request.steps - kept :]
+    def sample(self, callback: Callable[[StepState], None] | None = None) -> Tensor:
+        """The finished latents [b, z, h, w]."""
+        init = self._init_latent()
+        start = self.noise.next()
+        return walk(
+            self.spec,
+            self._denoise(init, start),
+            self._noised(init, start, self.sigmas[0]),
+            self.sigmas,
+            levels=self.levels,
+            noise=step_noise(self.spec, self.noise, self.sigmas, self.levels),
+            options=self.request.options,
+            callback=_reporter(callback, len(self.sigmas) - 1),
+        )
 
     def _region(self) -> inpaint.Region | None:
         request = self.request
@@ -130,13 +126,14 @@ class Run:
         denoiser = Denoiser(self.model.unet, self.levels, self.model.info.prediction, self.model.dtype)
         denoiser.concat = self._inpainting_channels()
         weight = weight_of(request, self.spec, self.sigmas, self.levels)
-        denoise = guided(denoiser, *self._conditionings(), weight, request.cfg_rescale)
+        denoise = guided(denoiser, *self.encoded, weight, request.cfg_rescale)
         if self.region is None or init is None:
             return denoise
         mask = inpaint.latent_mask(self.region.mask, *init.shape[-2:]).to(init.device)
         return inpaint.KeepOutside(denoise, mask, init, partial(self._noised, init, start))
 
-    def _conditionings(self) -> tuple[Conditioning, Conditioning | None]:
+    @cached_property
+    def encoded(self) -> tuple[Conditioning, Conditioning | None]:
         """cond and, where guidance needs it, uncond, with contexts of one length."""
         request = self.request
         encode = partial(
@@ -147,10 +144,11 @@ class Run:
             emphasis=request.emphasis,
             embeddings=self.embeddings,
         )
-        cond = encode(request.prompts())
+        cond = encode(request.prompts(), sizes=sizes_of(request, negative=False))
         if request.guidance == "cfg" and request.cfg in (0.0, 1.0):
             return cond, None
-        cond, uncond = aligned(cond, encode(request.negatives(), negative=True))
+        sizes = sizes_of(request, negative=True)
+        cond, uncond = aligned(cond, encode(request.negatives(), negative=True, sizes=sizes))
         return cond, uncond
 
     def _inpainting_channels(self) -> Tensor | None:

@@ -62,15 +62,18 @@ def parser(command: str, description: str) -> Parser:
     """A parser with every option that txt2img, img2img and inpaint share."""
     made = Parser(command, description)
     made.add_argument("prompt", nargs="*", metavar="PROMPT", help="what the picture shows")
-    _prompts(made)
-    _drawing(made)
-    _model(made)
-    _running(made)
+    add_prompts(made)
+    drawing = made.add_argument_group("drawing").add_argument
+    add_canvas(drawing)
+    _method(drawing)
+    add_model(made)
+    add_running(made)
     _output(made)
     return made
 
 
-def _prompts(parser: Parser) -> None:
+def add_prompts(parser: Parser) -> None:
+    """What is drawn."""
     add = parser.add_argument_group("prompts").add_argument
     add("--negative", metavar="TEXT", help="what it should not show")
     add(
@@ -102,16 +105,31 @@ def _prompts(parser: Parser) -> None:
     )
 
 
-def _drawing(parser: Parser) -> None:
-    add = parser.add_argument_group("drawing").add_argument
+def add_canvas(add: Callable[..., Any]) -> None:
+    """Size, guidance, seed and noise."""
     add(
         "--size",
         type=size,
         metavar="WxH",
         help="pixels, both divisible by 8; default: the model's own, or the image's",
     )
-    add("--steps", type=number(int, 1, 1000), metavar="N", help="1 to 1000; default 20")
     _guidance(add)
+    add(
+        "--seed",
+        type=number(int, 0, 2**64 - 1),
+        metavar="N",
+        help="of the first picture, counting up; default: random",
+    )
+    add(
+        "--noise",
+        type=choice(NOISE),
+        metavar="NAME",
+        help="cpu (default, same everywhere), device, nv (as an NVIDIA card)",
+    )
+
+
+def _method(add: Callable[..., Any]) -> None:
+    add("--steps", type=number(int, 1, 1000), metavar="N", help="1 to 1000; default 20")
     add(
         "--sampler",
         type=named,
@@ -126,18 +144,6 @@ def _drawing(parser: Parser) -> None:
         help="an option of the sampler; may be repeated",
     )
     add("--schedule", metavar="NAME", help="see `sigmagraft schedules`; default: the sampler's own")
-    add(
-        "--seed",
-        type=number(int, 0, 2**64 - 1),
-        metavar="N",
-        help="of the first picture, counting up; default: random",
-    )
-    add(
-        "--noise",
-        type=choice(NOISE),
-        metavar="NAME",
-        help="cpu (default, same everywhere), device, nv (as an NVIDIA card)",
-    )
 
 
 def _guidance(add: Callable[..., Any]) -> None:
@@ -166,7 +172,8 @@ def _guidance(add: Callable[..., Any]) -> None:
     )
 
 
-def _model(parser: Parser) -> None:
+def add_model(parser: Parser) -> None:
+    """Which model draws."""
     add = parser.add_argument_group("model").add_argument
     add(
         "--model",
@@ -191,7 +198,8 @@ def _model(parser: Parser) -> None:
     add("--offline", action="store_true", help="never ask the hub; use what is cached")
 
 
-def _running(parser: Parser) -> None:
+def add_running(parser: Parser) -> None:
+    """Where it runs."""
     add = parser.add_argument_group("running").add_argument
     add(
         "--device",
