@@ -11,9 +11,12 @@ from ..core.errors import OptionError, nearest
 from ..samplers.foreign import find_method
 from .guidance_weight import check_guidance
 from .model import ModelInfo
+from .size_settings import SETTINGS as SIZES
+from .size_settings import check_sizes
+from .steps import check_lists
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from PIL import Image
 
@@ -29,13 +32,16 @@ class Request:
     prompt: str | list[str]
     negative: str | list[str] = ""
     size: tuple[int, int] | None = None  # width, height
-    steps: int = 20
+    steps: int | None = None  # 20, or those of the list
     guidance: str = "cfg"
     cfg: float | None = None  # what is usual for the guidance
     cfg_rescale: float = 0.0
     cfg_interval: str | None = None
     sampler: str | Callable[..., Any] = "dpmpp_2m"
-    schedule: str | None = None
+    schedule: str | None = None  # the sampler's own
+    schedule_options: dict[str, Any] | None = None
+    sigmas: Sequence[float] | None = None  # instead of a schedule
+    timesteps: Sequence[float] | None = None  # the same, as the network is told them
     options: dict[str, Any] | None = None
     seed: int | list[int] | None = None
     batch: int = 1
@@ -45,6 +51,10 @@ class Request:
     mask_blur: float = 4.0
     only_masked: int | None = None
     clip_skip: int | None = None
+    original_size: tuple[int, int] | None = None  # SDXL's: of the picture it should look like, width, height
+    crop: tuple[int, int] | None = None  # left, top
+    target_size: tuple[int, int] | None = None
+    aesthetic_score: float | None = None
     emphasis: str = "a1111"
     noise: str = "cpu"
     width: int = field(init=False, default=0)
@@ -65,7 +75,10 @@ class Request:
         if isinstance(self.prompt, list) and not self.prompt:
             raise OptionError("an empty list of prompts", expected="at least one prompt")
         self.batch = max(self.batch, len(self.prompt)) if isinstance(self.prompt, list) else self.batch
-        _within("steps", self.steps, 1, MAX_STEPS)
+        if self.steps is not None:
+            _within("steps", self.steps, 1, MAX_STEPS)
+        check_lists(self)
+        check_sizes(self, info)
         _within("batch", self.batch, 1, 4096)
         _within("cfg_rescale", self.cfg_rescale, 0.0, 1.0)
         self.cfg = check_guidance(self.guidance, self.cfg, self.cfg_interval)
@@ -114,6 +127,8 @@ class Request:
             settings["guidance"] = self.guidance
         if self.cfg_interval is not None:
             settings["cfg_interval"] = self.cfg_interval
+        optional = ("schedule_options", "sigmas", "timesteps", *SIZES)
+        settings |= {name: getattr(self, name) for name in optional if getattr(self, name) is not None}
         settings["seed"] = self.seeds[0] if self.seeds == _seeds(self.seeds[0], self.batch) else self.seeds
         if self.image is not None:
             settings["strength"] = self.strength

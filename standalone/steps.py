@@ -1,0 +1,84 @@
+"""The sigmas of a run: of a schedule with its options, or of one's own list, and what `strength` leaves of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import OptionError
+from ..samplers import SCHEDULES, NoiseLevels, SamplerSpec, ScheduleSpec, schedule, sigmas_at
+
+if TYPE_CHECKING:
+    from .model import ModelInfo
+    from .request import Request
+
+USUAL_STEPS = 20
+_TABLES = {"sd2": "sd1", "sdxl-refiner": "sdxl"}  # families that share another's noise levels and table
+
+
+def sigmas_of(request: Request, sampler: SamplerSpec, levels: NoiseLevels, info: ModelInfo) -> list[float]:
+    """The falling sigmas to walk; fills in the request's steps and, without a list, its schedule.
+
+    Raises OptionError for lists or a schedule that the model cannot use.
+    """
+    own = _own(request, levels)
+    if own is None:
+        request.schedule = request.schedule or sampler.default_schedule
+        request.steps = USUAL_STEPS if request.steps is None else request.steps
+        spec = SCHEDULES[request.schedule]
+        options = fitted_options(spec, info, (request.width, request.height)) | (
+            request.schedule_options or {}
+        )
+        whole = schedule(spec, request.steps, levels, **options)
+    else:
+        whole = schedule(own, request.steps, levels)
+        request.steps = len(whole) - 1
+    return whole if request.image is None else _last_part(whole, request.strength)
+
+
+def _last_part(sigmas: list[float], strength: float) -> list[float]:
+    steps = len(sigmas) - 1
+    kept = min(max(int(steps * strength + 1e-9), 1), steps)
+    return sigmas[steps - kept :]
+
+
+def check_lists(request: Request) -> None:
+    """Brings the lists to floats. OptionError for two ways to say the steps, or for what is no list of numbers."""
+    names = [name for name in ("sigmas", "timesteps", "schedule") if getattr(request, name) is not None]
+    if len(names) > 1:
+        raise OptionError(f"{' and '.join(names)} together", expected="one of them")
+    if request.schedule_options and names in (["sigmas"], ["timesteps"]):
+        raise OptionError(f"schedule_options with a list of {names[0]}", todo="leave them out")
+    for name in ("sigmas", "timesteps"):
+        if getattr(request, name) is not None:
+            setattr(request, name, _numbers(getattr(request, name), name))
+
+
+def _numbers(values: Iterable[Any], name: str) -> list[float]:
+    try:
+        if isinstance(values, str):
+            raise TypeError
+        return [float(value) for value in values]
+    except (TypeError, ValueError):
+        raise OptionError(f"{name} {values!r}", expected="a list of numbers") from None
+
+
+def _own(request: Request, levels: NoiseLevels) -> list[float] | None:
+    if request.timesteps is not None:
+        return sigmas_at(request.timesteps, levels)
+    return None if request.sigmas is None else list(request.sigmas)
+
+
+def fitted_options(spec: ScheduleSpec, info: ModelInfo, size: tuple[int, int]) -> dict[str, Any]:
+    """What a schedule's options are for this model and picture where nobody says otherwise.
+
+    `table` is the model's family where the schedule has one for it; `tokens` those of the picture, 16x16 pixels each.
+    """
+    found: dict[str, Any] = {}
+    family = _TABLES.get(info.family, info.family)
+    for option in spec.options:
+        if option.name == "table" and family in option.choices and info.sigma_max is None:
+            found["table"] = family
+        if option.name == "tokens":
+            found["tokens"] = max((size[0] // 16) * (size[1] // 16), 1)
+    return found
