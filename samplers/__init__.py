@@ -14,6 +14,7 @@ from . import schedule_laplace, schedule_tangent, schedule_flow, schedule_tables
 from .convention import k_diffusion_function, levels_of_model
 from .drive import drive, find_sampler
 from .finite import NonFiniteError
+from .invert import inverse, invert
 from .levels import NoiseLevels
 from .noise import BrownianNoise, ImageNoise, noise_kinds, step_noise
 from .restart import restart
@@ -36,6 +37,8 @@ __all__ = [
     "Stepper",
     "drive",
     "find_sampler",
+    "inverse",
+    "invert",
     "k_diffusion_function",
     "levels_of_model",
     "noise_kinds",

@@ -11,6 +11,7 @@ from .spec import Method, Option, Run, sampler
     "ddim",
     label="DDIM",
     order=1,
+    family="DDPM",
     noise_option="eta",
     default_schedule="normal",
     paper="arXiv:2010.02502",

@@ -14,6 +14,7 @@ from .spec import Method, Run, sampler
     label="Heun",
     order=2,
     evaluations=2,
+    family="Runge-Kutta",
     noise_option="s_churn",
     aliases=("k_heun",),
     paper="arXiv:2206.00364",

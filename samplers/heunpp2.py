@@ -23,16 +23,17 @@ from .spec import Method, Run, sampler
 def heunpp2(run: Run, x: Tensor) -> Method:
     """x + (sigma_next - sigma) sum_j w_j d_j along Euler steps over the next levels.
 
-    w_j = sigma_j / (n sigma_first) for those after the first of the n slopes, which takes the rest. n is 3, and 2
-    where the level after the next is 0 or the walk ends; a step to sigma 0 is Euler's.
+    w_j = sigma_j / (n sigma_max) for those after the first of the n slopes, which takes the rest; sigma_max is the
+    walk's highest. n is 3, and 2 where the level after the next is 0 or the walk ends; a step to sigma 0 is Euler's.
     """
+    highest = max(run.sigmas)
     for sigma, sigma_next in run.steps():
         x, sigma = churn(run, x, sigma)
         denoised = yield x, sigma
         if sigma_next == 0.0:
             return denoised
         ahead = [level for level in run.sigmas[run.index + 1 : run.index + 3] if level > 0.0]
-        weights = [level / ((len(ahead) + 1) * run.sigmas[0]) for level in ahead]
+        weights = [level / ((len(ahead) + 1) * highest) for level in ahead]
         step = sigma_next - sigma
         gap, at, trial = x - denoised, sigma, x
         x = x.add(gap, alpha=step * (1 - sum(weights)) / sigma)

@@ -16,6 +16,9 @@ from .levels import NoiseLevels
 from .restart import follow
 from .spec import Method, Noise, Run, SamplerSpec, Walker, resolve
 
+# methods that walk between the first and the last of the sigmas as they like, and only down
+OWN_STEPS = ("dpm_fast",)
+
 
 def rising(sigmas: Sequence[float], levels: NoiseLevels) -> list[float]:
     """`sigmas` as floats. Raises OptionError unless two or more, finite, from 0 and rising (flow: to 1)."""
@@ -56,12 +59,24 @@ def ddim_up(run: Run, x: Tensor) -> Method:
 
 def _up(inner: SamplerSpec) -> Walker:
     def up(run: Run, x: Tensor) -> Method:
-        """The method's own steps, upwards; a first step from sigma 0, where no model answers, is DDIM's."""
-        if run.sigmas[0] > 0.0:
-            return (yield from inner.method(run, x))
-        run.index = 0
-        x = yield from _stale(run, x, 0.0, run.sigmas[1])
-        return (yield from follow(run, x, inner, run.sigmas[1:], 1)) if len(run.sigmas) > 2 else x
+        """The method's own steps, upwards.
+
+        A first step from sigma 0, where no model answers, is DDIM's; a last one to alpha 0, where lambda ends, Euler's.
+        """
+        sigmas, levels = run.sigmas, run.levels
+        first = 1 if sigmas[0] == 0.0 else 0
+        last = len(sigmas) - (2 if levels.alpha(sigmas[-1]) == 0.0 else 1)
+        if first:
+            run.index = 0
+            x = yield from _stale(run, x, sigmas[0], sigmas[1])
+        if first < last:
+            x = yield from follow(run, x, inner, sigmas[first : last + 1], first)
+        if first <= last < len(sigmas) - 1:
+            run.index = last
+            denoised = yield x, sigmas[last]
+            decay, gain = levels.exact(sigmas[last], sigmas[-1])
+            x = (x * decay).add_(denoised, alpha=gain)
+        return x
 
     return up
 
@@ -98,9 +113,12 @@ def inverse(sampler: str | SamplerSpec) -> InverseSpec:
     Raises OptionError for a method that cannot do without noise, solves no ODE or chooses its own steps.
     """
     spec = find_sampler(sampler)
-    if spec.order == 0 or spec.adaptive or (spec.stochastic and spec.noise_option is None):
+    own_steps = spec.adaptive or spec.name in OWN_STEPS
+    if spec.order == 0 or own_steps or (spec.stochastic and spec.noise_option is None):
         raise OptionError(
-            f"inversion by {spec.name}", expected="a deterministic method", todo="ddim is usual"
+            f"inversion by {spec.name}",
+            expected="a deterministic method that walks the given sigmas",
+            todo="ddim is usual",
         )
     taken = {field.name: getattr(spec, field.name) for field in fields(SamplerSpec)}
     taken.update(
