@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from .phi import adams, phi
 from .tableaux import Tableau
@@ -44,10 +45,13 @@ class ExponentialTableau:
     nodes: tuple[float, ...]
     rows: tuple[tuple[PhiSum, ...], ...]
 
+    @cached_property
+    def _keys(self) -> set[tuple[int, float]]:
+        return {key for row in self.rows for entry in row for key in entry}
+
     def weights(self, z: float) -> list[list[float]]:
         """The rows at z."""
-        keys = {key for row in self.rows for entry in row for key in entry}
-        values = {(k, c): phi(k, c * z) for k, c in keys}
+        values = {(k, c): phi(k, c * z) for k, c in self._keys}
         return [[sum(w * values[key] for key, w in entry.items()) for entry in row] for row in self.rows]
 
 
@@ -63,7 +67,7 @@ def consistent(nodes: Sequence[float], inner: Mapping[int, Weights], last: Weigh
     rows = []
     for i, c in enumerate((*nodes, 1.0), 2):
         given = last if i == len(nodes) + 2 else inner.get(i, {})
-        row = [given.get(j, PhiSum()) for j in range(2, min(i - 1, len(nodes) + 1) + 1)]
+        row = [given.get(j, PhiSum()) for j in range(2, i)]
         rows.append((sum((-1.0 * weight for weight in row), c * p(1, c)), *row))
     return ExponentialTableau((*nodes, 1.0), tuple(rows))
 
