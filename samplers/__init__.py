@@ -9,6 +9,7 @@ from . import runge_kutta  # noqa: F401
 from . import heunpp2, lms, ipndm, pndm, gradient_estimation, ddpm, tcd, lcm, consistency  # noqa: F401
 from . import schedule_sigma, schedule_time, schedule_spacing, schedule_beta, schedule_vp  # noqa: F401
 from . import schedule_laplace, schedule_tangent, schedule_flow, schedule_tables  # noqa: F401
+from . import noise_paths, noise_spatial  # noqa: F401
 
 # isort: on
 from .convention import k_diffusion_function, levels_of_model
@@ -16,19 +17,23 @@ from .drive import drive, find_sampler
 from .finite import NonFiniteError
 from .invert import inverse, invert
 from .levels import NoiseLevels
-from .noise import BrownianNoise, ImageNoise, noise_kinds, step_noise
+from .noise import ImageNoise, noise_kinds
+from .noise_paths import BrownianNoise
+from .noise_types import NOISE_TYPES, NoiseType, noise_type, parse_noise, step_noise
 from .restart import restart
 from .schedules import SCHEDULES, ScheduleSpec, schedule, schedule_rule, sigmas_at
 from .spec import SAMPLERS, Method, Option, Run, SamplerSpec, sampler
 from .stepper import Stepper
 
 __all__ = [
+    "NOISE_TYPES",
     "SAMPLERS",
     "SCHEDULES",
     "BrownianNoise",
     "ImageNoise",
     "Method",
     "NoiseLevels",
+    "NoiseType",
     "NonFiniteError",
     "Option",
     "Run",
@@ -42,6 +47,8 @@ __all__ = [
     "k_diffusion_function",
     "levels_of_model",
     "noise_kinds",
+    "noise_type",
+    "parse_noise",
     "restart",
     "sampler",
     "schedule",

@@ -60,7 +60,7 @@ def sampled(name, mixture, levels, seeds=SEEDS, steps=9, x=None, sigmas=None, **
     sigmas = sigmas or way(levels, steps)
     images = ImageNoise(seeds, SHAPE, dtype=torch.float64)
     x = images.next() * sigmas[0] if x is None else x
-    noise = step_noise(spec, images, sigmas)
+    noise = step_noise(spec, images, sigmas, levels)
     return walk(spec, mixture, x, sigmas, levels=levels, noise=noise, **more)
 
 

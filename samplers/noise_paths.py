@@ -1,0 +1,144 @@
+"""Step noise that is the increments of one Brownian path per image, so that the steps' number does not choose it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.errors import OptionError
+from .brownian import BrownianPath
+from .levels import NoiseLevels
+from .noise import ImageNoise, check_seeds, to_device
+from .noise_types import NOISE_TYPES, NoiseType, Values
+from .spec import Noise
+
+
+class BrownianNoise:
+    """(W(u_next) - W(u)) / sqrt(u_next - u), u = (alpha / sigma)^2, from one path per seed.
+
+    On this axis, the signal-to-noise ratio, the noise of the diffusion SDE (`levels.sde` at eta 1) over a step is
+    exactly an increment of W, on variance-exploding levels and on rectified flow: while denoised stays as it is,
+    the same picture comes of any number of steps. Noise put back (sigma_next above sigma) is no part of the way
+    down: each time it is drawn anew.
+
+    The path is made on the CPU, the same on every machine and for every schedule. Sigma 0 counts as 2^-32.
+
+    Raises:
+        OptionError: a bad seed; when called, sigmas that are equal or below 0.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        shape: Sequence[int],
+        levels: NoiseLevels,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.seeds, self.shape, self.levels = check_seeds(seeds), tuple(shape), levels
+        self.device, self.dtype = torch.device(device), dtype
+        self._paths = [BrownianPath(seed, math.prod(self.shape)) for seed in self.seeds]
+
+    def __call__(self, sigma: float, sigma_next: float) -> Tensor:
+        if sigma_next > sigma:
+            noise = [path.fresh() for path in self._paths]
+        else:
+            low, high = self._axis(sigma), self._axis(sigma_next)
+            if not low < high:
+                what = f"no Brownian path from sigma {sigma:g} to {sigma_next:g}"
+                raise OptionError(what, expected="two sigmas from 0 up that differ")
+            noise = [path.step(low, high) for path in self._paths]
+        images = torch.stack([torch.from_numpy(one) for one in noise])
+        return to_device(images.view(-1, *self.shape), self.device, self.dtype)
+
+    def _axis(self, sigma: float) -> float:
+        return (self.levels.alpha(sigma) / max(sigma, 2.0**-32)) ** 2
+
+    @property
+    def description(self) -> dict[str, Any]:
+        return {"type": "brownian", "seeds": self.seeds}
+
+
+class TorchsdeNoise:
+    """k-diffusion's Brownian tree sampler, bit for bit: (W(sigma_next) - W(sigma)) / sqrt(sigma - sigma_next).
+
+    Args:
+        sigmas: of the walk; the tree is grown from the lowest above 0 to the highest, as hosts do.
+
+    Raises:
+        OptionError: torchsde is missing, or a bad seed; when called, sigmas that are equal or outside the tree.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        shape: Sequence[int],
+        sigmas: Sequence[float],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        try:
+            from torchsde import BrownianTree
+        except ImportError:
+            raise OptionError("this Brownian noise needs torchsde", todo="pip install torchsde") from None
+        positive = [_single(sigma) for sigma in sigmas if sigma > 0.0]
+        self.low, self.high = min(positive), max(positive)
+        self.seeds, self.device, self.dtype = check_seeds(seeds), torch.device(device), dtype
+        zero = torch.zeros(tuple(shape), dtype=torch.float32)
+        self._trees: list[Any] = [
+            BrownianTree(t0=self.low, w0=zero, t1=self.high, entropy=seed) for seed in self.seeds
+        ]
+
+    def __call__(self, sigma: float, sigma_next: float) -> Tensor:
+        start, end = sorted((_single(sigma), _single(sigma_next)))
+        if not self.low <= start < end <= self.high:
+            what = f"no Brownian path from sigma {sigma:g} to {sigma_next:g}"
+            raise OptionError(what, expected=f"two sigmas from {self.low:g} to {self.high:g}")
+        # torchsde rounds the ends of its tree to 6 digits and warns where it clamps
+        clamped = max(start, round(self.low, 6)), min(end, round(self.high, 6))
+        path = torch.stack([tree(*clamped) for tree in self._trees])
+        sign = 1.0 if sigma < sigma_next else -1.0
+        length = torch.tensor(end) - torch.tensor(start)
+        return to_device(path * sign / length.sqrt(), self.device, self.dtype)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        return {"type": "brownian@torchsde", "seeds": self.seeds}
+
+
+def _single(sigma: float) -> float:
+    """In single precision, as the hosts' sigmas are."""
+    return torch.tensor(sigma, dtype=torch.float32).item()
+
+
+def _brownian(images: ImageNoise, sigmas: Sequence[float], levels: NoiseLevels, options: Values) -> Noise:
+    return BrownianNoise(images.seeds, images.shape, levels, device=images.device, dtype=images.dtype)
+
+
+def _torchsde(images: ImageNoise, sigmas: Sequence[float], levels: NoiseLevels, options: Values) -> Noise:
+    return TorchsdeNoise(images.seeds, images.shape, sigmas, device=images.device, dtype=images.dtype)
+
+
+NOISE_TYPES.add(
+    NoiseType(
+        "brownian",
+        _brownian,
+        "Brownian",
+        aliases=("brownian_tree",),
+        doc="Increments of a path over the signal-to-noise ratio, so that more steps refine a picture.",
+    )
+)
+NOISE_TYPES.add(
+    NoiseType(
+        "brownian@torchsde",
+        _torchsde,
+        "Brownian tree of k-diffusion",
+        doc="The tree over sigma that web UIs use, with torchsde's numbers.",
+    )
+)
