@@ -12,6 +12,7 @@ from typing import Any
 from ..images import RESIZE
 from ..naming import FIELDS, FORMATS
 from .parser import Parser, assignment, choice, named, number, size
+from .schedule_options import SCHEDULE, SIZES, add_schedule, add_sizes
 
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("fp32", "fp16", "bf16", "float32", "float16", "bfloat16")
@@ -22,7 +23,6 @@ GUIDANCE = ("cfg", "cfg++")
 DEFAULTS: dict[str, Any] = {
     "model": "bundled",
     "negative": "",
-    "steps": 20,
     "cfg_rescale": 0.0,
     "sampler": "dpmpp_2m",
     "emphasis": "a1111",
@@ -49,9 +49,10 @@ DRAWING = (
     "cfg_rescale",
     "cfg_interval",
     "sampler",
-    "schedule",
+    *SCHEDULE,
     "options",
     "clip_skip",
+    *SIZES,
     "emphasis",
     "noise",
 )
@@ -66,6 +67,7 @@ def parser(command: str, description: str) -> Parser:
     drawing = made.add_argument_group("drawing").add_argument
     add_canvas(drawing)
     _method(drawing)
+    add_sizes(made)
     add_model(made)
     add_running(made)
     _output(made)
@@ -138,12 +140,13 @@ def _method(add: Callable[..., Any]) -> None:
     )
     add(
         "--option",
+        "--sampler-option",
         type=assignment,
         action="append",
         metavar="K=V",
         help="an option of the sampler; may be repeated",
     )
-    add("--schedule", metavar="NAME", help="see `sigmagraft schedules`; default: the sampler's own")
+    add_schedule(add)
 
 
 def _guidance(add: Callable[..., Any]) -> None:

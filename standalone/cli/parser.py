@@ -116,6 +116,25 @@ def size(text: str) -> Size:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def pair(text: str) -> Size:
+    """Two whole numbers: `1024x768`, or `0,64`."""
+    match = re.fullmatch(r"(\d{1,5})[xX×*,](\d{1,5})", text.replace(" ", ""))
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two numbers such as 1024x1024 or 0,64")
+    return int(match[1]), int(match[2])
+
+
+def numbers(text: str) -> list[float]:
+    """`14.6,3,1`: numbers between commas or spaces."""
+    try:
+        found = [float(word) for word in text.replace(",", " ").split()]
+    except ValueError:
+        found = []
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 14.6,3,1")
+    return found
+
+
 def named(text: str) -> tuple[str, dict[str, str]]:
     """`name` or `name:option=value,option=value`; the name may be `k_diffusion:NAME`."""
     installed = re.match(r"k[-_ ]?diffusion:", text.strip(), re.IGNORECASE)

@@ -35,10 +35,12 @@ _LOADING_TEXTS = ("prediction", "variant", "subfolder", "revision", "dtype")
 _KINDS: dict[str, Any] = (
     dict.fromkeys((*_TEXTS, *_LOADING_TEXTS), str)
     | dict.fromkeys(("steps", "seed", "clip_skip", "only_masked"), int)
-    | dict.fromkeys(("cfg", "cfg_rescale", "strength", "mask_blur", "shift"), (int, float))
+    | dict.fromkeys(("cfg", "cfg_rescale", "strength", "mask_blur", "shift", "aesthetic_score"), (int, float))
     | dict.fromkeys(_FLAGS, bool)
-    | {"options": dict}
+    | {"options": dict, "schedule_options": dict}
 )
+_PAIRS = ("size", "original_size", "crop", "target_size")
+_LISTS = ("sigmas", "timesteps")
 _HASH_DIGITS = 10  # as many of the SHA-256 as A1111 writes
 
 
@@ -49,15 +51,41 @@ def settings_of(args: Namespace) -> tuple[Settings, list[str]]:
     options |= dict(given.pop("option", []))
     if name is not None:
         given["sampler"] = name
+    schedule_options = _take_schedule(given)
     recorded, notes = _from_picture(given) if "from_image" in given else ({}, [])
     if name is not None and name != recorded.get("sampler"):
-        recorded.pop("options", None)  # they were the other sampler's
-        recorded.pop("schedule", None)
+        _drop(recorded, "options", "schedule", "schedule_options")  # they were the other sampler's
+    _drop_steps(given, recorded)
     if given.get("guidance", recorded.get("guidance", "cfg")) != recorded.get("guidance", "cfg"):
         recorded.pop("cfg", None)  # it means something else there
     settings = DEFAULTS | recorded | given
     settings["options"] = recorded.get("options", {}) | options
+    if schedule_options := recorded.get("schedule_options", {}) | schedule_options:
+        settings["schedule_options"] = schedule_options
     return settings, notes
+
+
+def _take_schedule(given: Settings) -> Settings:
+    """Leaves the schedule's bare name in `given`. The options named with it and apart."""
+    name, options = given.pop("schedule", (None, {}))
+    if name is not None:
+        given["schedule"] = name
+    return options | dict(given.pop("schedule_option", []))
+
+
+def _drop_steps(given: Settings, recorded: Settings) -> None:
+    """What a picture says of its steps, where another schedule or list is given here."""
+    if any(name in given for name in _LISTS):
+        _drop(recorded, "schedule", "schedule_options", "steps", *_LISTS)
+    elif "schedule" in given or "steps" in given:
+        _drop(recorded, *_LISTS)
+    if given.get("schedule", recorded.get("schedule")) != recorded.get("schedule"):
+        _drop(recorded, "schedule_options")
+
+
+def _drop(settings: Settings, *names: str) -> None:
+    for name in names:
+        settings.pop(name, None)
 
 
 def _from_picture(given: Settings) -> tuple[Settings, list[str]]:
@@ -66,8 +94,9 @@ def _from_picture(given: Settings) -> tuple[Settings, list[str]]:
     settings = {name: value for name, value in read.settings.items() if _fits(name, value)}
     if not settings:
         raise FileError("its text holds no settings that can be read", path, "A1111's or our parameters text")
-    if "size" in settings:
-        settings["size"] = tuple(settings["size"])
+    for name in _PAIRS:
+        if name in settings:
+            settings[name] = tuple(settings[name])
     for name in _PATHS:
         if name in settings:
             settings[name] = os.path.expanduser(settings[name])
@@ -85,8 +114,10 @@ def _fits(name: str, value: Any) -> bool:
     """Whether a value read from a picture, which anybody may have written, is of the kind the setting
     takes.
     """
-    if name == "size":
+    if name in _PAIRS:
         return isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value)
+    if name in _LISTS:
+        return isinstance(value, list) and all(type(number) in (int, float) for number in value)
     if name == "embeddings":
         return isinstance(value, list) and all(isinstance(path, str) for path in value)
     return (
@@ -140,6 +171,9 @@ def check_names(settings: Settings) -> None:
     settings["sampler"] = spec.name
     if settings.get("schedule"):
         settings["schedule"] = _registered(samplers.SCHEDULES, settings["schedule"]).name
+    if "schedule_options" in settings:
+        steps = samplers.SCHEDULES[settings.get("schedule") or spec.default_schedule]
+        settings["schedule_options"] = _checked(settings["schedule_options"], steps)
     known = {option.name: option for option in spec.options}
     for name, value in settings["options"].items():
         if name not in known:
@@ -148,6 +182,14 @@ def check_names(settings: Settings) -> None:
         settings["options"][name] = known[name].check(value, f"sampler {spec.name}, option {name} = {value}")
     find_emphasis(settings["emphasis"])
     check_guidance(settings.get("guidance", "cfg"), settings.get("cfg"), settings.get("cfg_interval"))
+
+
+def _checked(options: Settings, spec: Any) -> Settings:
+    """A schedule's given options with their values read."""
+    from ...samplers.spec import resolve
+
+    values = resolve(spec.options, options, f"schedule {spec.name}")
+    return {name: values[name] for name in options}
 
 
 def _method(name: str) -> Any:
