@@ -40,17 +40,18 @@ def explicit_step(tableau: Tableau, x: Tensor, sigma: float, sigma_next: float) 
             return denoised
         rates.append(h / place)
         residuals.append(at - denoised)
-        at = _plus(x, residuals, [w * rate for w, rate in zip(weights, rates, strict=True)])
+        at = plus(x, residuals, rates, weights)
         place = sigma + c * h
     return at
 
 
-def _plus(x: Tensor, tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """x + sum_j weights_j tensors_j in a new tensor, without a pass for a weight of 0."""
-    (first, weight), *rest = [(t, w) for t, w in zip(tensors, weights, strict=True) if w != 0.0]
+def plus(x: Tensor, residuals: Sequence[Tensor], rates: Sequence[float], weights: Sequence[float]) -> Tensor:
+    """x + sum_j weights_j rates_j residuals_j in a new tensor, without a pass for a weight of 0."""
+    terms = [(r, rate * w) for r, rate, w in zip(residuals, rates, weights, strict=True) if w != 0.0]
+    (first, weight), *rest = terms
     out = x.add(first, alpha=weight)
-    for tensor, weight in rest:
-        out.add_(tensor, alpha=weight)
+    for residual, weight in rest:
+        out.add_(residual, alpha=weight)
     return out
 
 

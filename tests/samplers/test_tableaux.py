@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sigmagraft.samplers import SAMPLERS, drive
+from sigmagraft.samplers.collocation import COLLOCATIONS, Collocation
 from sigmagraft.samplers.exponential_tableaux import EXPONENTIAL, ExponentialRow
 from sigmagraft.samplers.tableaux import TABLEAUX, Tableau
 
@@ -87,6 +88,28 @@ def test_an_exponential_row_is_classical_in_short_steps(row: ExponentialRow) -> 
     for order in range(1, row.order + 1):
         assert worst(order, a, b) <= 1e-12, order
     assert worst(row.order + 1, a, b) > 1e-6
+
+
+@pytest.mark.parametrize("row", COLLOCATIONS, ids=lambda row: row.name)
+def test_an_implicit_row_has_its_order_solved_and_swept(row: Collocation, mixture, levels) -> None:
+    """The order conditions of the solved stages; with more sweeps than the order asks for, little changes."""
+    *a, b = row.rows
+    for order in range(1, row.order + 1):
+        assert worst(order, a, b) <= 1e-14, order
+    assert worst(row.order + 1, a, b) > 1e-6
+    x = torch.ones(2, 6, dtype=torch.float64)
+    solved, swept, early = (
+        drive(row.name, mixture, x, [0.8, 0.75, 0.7], levels=levels, options={"iterations": count})
+        for count in (20, row.order - 1, 1)
+    )
+    assert (swept - solved).norm() < 0.01 * (early - solved).norm()
+
+
+def test_gauss_legendre_is_the_published_tableau() -> None:
+    third = math.sqrt(3) / 6
+    first, second, last = next(row.rows for row in COLLOCATIONS if row.name == "gauss_legendre_2s")
+    assert [*first, *second] == pytest.approx([1 / 4, 1 / 4 - third, 1 / 4 + third, 1 / 4])
+    assert last == pytest.approx([1 / 2, 1 / 2])
 
 
 def one_step(row: Tableau, x: torch.Tensor, sigma: float, sigma_next: float, denoise) -> torch.Tensor:
