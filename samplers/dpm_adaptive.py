@@ -99,7 +99,7 @@ def _adapt(run: Run, x: Tensor, sigma: float, last: float, solver: Solver, budge
         run.index = _interval(run.sigmas, sigma)
         place = levels.half_log_snr(sigma) + control.h
         target = levels.sigma_of(place) if place < levels.half_log_snr(last) else last
-        down = max(levels.ancestral(sigma, target, run.eta), last)
+        down = max(levels.ancestral(sigma, target, run.eta), last) if run.eta else target
         budget.spend(run.order - (first is not None), sigma, last)
         if first is None:
             denoised = yield x, sigma

@@ -62,7 +62,7 @@ def dpm_fast(run: Run, x: Tensor) -> Method:
             yield stage
 
     for sigma, target, order in knots(run):
-        down = max(levels.ancestral(sigma, target, run.eta), last)
+        down = max(levels.ancestral(sigma, target, run.eta), last) if run.eta else target
         scheme = SCHEMES["midpoint" if order == 2 else "published"]
         x = yield from singlestep(run, x, counted(within(levels, sigma, down, INSIDE[order])), scheme, solver)
         scale, std = levels.renoise(down, target)

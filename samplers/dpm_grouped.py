@@ -15,7 +15,6 @@ from .dpm_step import FAMILY, PLAIN, PLUS, Solver
 from .spec import Method, Option, Run, sampler
 
 GROUPED = (
-    *QUIET,
     Option("solver_order", 2, 1, 3, "sigmas to a step"),
     solver_type("midpoint"),
     lower_order_final(1),
@@ -55,14 +54,14 @@ def grouped(run: Run, order: int, lower_final: bool) -> Iterator[Stage]:
     noise_option="eta",
     aliases=("dpmsolver_singlestep",),
     paper=PLUS,
-    options=GROUPED,
+    options=(*QUIET, *GROUPED),
 )
 def dpmpp_singlestep(run: Run, x: Tensor) -> Method:
     """Steps over `solver_order` sigmas each; one to sigma 0 has order 1, and one of lower order fills up the count.
 
     With lower_order_final, or a step to sigma 0, an exact fit ends in steps of order solver_order - 1 and 1.
     """
-    return _grouped(run, x, Solver(run.levels, run.eta))
+    return _grouped(run, x, Solver(run.levels, run.eta), run.s_noise)
 
 
 @sampler(
@@ -70,15 +69,14 @@ def dpmpp_singlestep(run: Run, x: Tensor) -> Method:
     label="DPM-Solver Singlestep",
     order=2,
     family=FAMILY,
-    noise_option="eta",
     paper=PLAIN,
     options=GROUPED,
 )
 def dpm_solver_singlestep(run: Run, x: Tensor) -> Method:
     """DPM++ Singlestep in terms of the predicted noise."""
-    return _grouped(run, x, Solver(run.levels, run.eta, noise=True))
+    return _grouped(run, x, Solver(run.levels, noise=True))
 
 
-def _grouped(run: Run, x: Tensor, solver: Solver) -> Method:
+def _grouped(run: Run, x: Tensor, solver: Solver, s_noise: float = 1.0) -> Method:
     stages = grouped(run, run.solver_order, bool(run.lower_order_final))
-    return singlestep(run, x, stages, SCHEMES[run.solver_type], solver, run.s_noise)
+    return singlestep(run, x, stages, SCHEMES[run.solver_type], solver, s_noise)

@@ -13,7 +13,7 @@ from .spec import Method, Option, Run, sampler
 
 FEW = 15  # walks of fewer steps are those that lower_order_final is about
 QUIET = (
-    Option("eta", 0.0, 0.0, 10.0, "share of the SDE's noise; 0 is the ODE, 1 sde-dpmsolver"),
+    Option("eta", 0.0, 0.0, 10.0, "share of the SDE's noise; 0 is the ODE"),
     ANCESTRAL[1],
 )
 CURVATURE = Option(

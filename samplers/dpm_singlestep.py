@@ -89,7 +89,7 @@ THREE = Option(
 )
 def dpmpp_2s(run: Run, x: Tensor) -> Method:
     """From denoised at sigma and at the fraction r of the step in lambda."""
-    return _inside(run, x, (run.r,))
+    return _inside(run, x, (run.r,), Solver(run.levels, run.eta), run.s_noise)
 
 
 @sampler(
@@ -104,7 +104,7 @@ def dpmpp_2s(run: Run, x: Tensor) -> Method:
 )
 def dpmpp_3s(run: Run, x: Tensor) -> Method:
     """From denoised at sigma and at 1/3 and 2/3 of the step in lambda."""
-    return _inside(run, x, INSIDE[3])
+    return _inside(run, x, INSIDE[3], Solver(run.levels, run.eta), run.s_noise)
 
 
 @sampler(
@@ -113,14 +113,13 @@ def dpmpp_3s(run: Run, x: Tensor) -> Method:
     order=2,
     evaluations=2,
     family=FAMILY,
-    noise_option="eta",
     aliases=("dpm_solver_2",),
     paper=PLAIN,
-    options=(*QUIET, PLACE, solver_type("midpoint")),
+    options=(PLACE, solver_type("midpoint")),
 )
 def dpm_solver_2s(run: Run, x: Tensor) -> Method:
     """DPM++ 2S in terms of the predicted noise: DPM-Solver-2."""
-    return _inside(run, x, (run.r,), noise=True)
+    return _inside(run, x, (run.r,), Solver(run.levels, noise=True))
 
 
 @sampler(
@@ -129,16 +128,14 @@ def dpm_solver_2s(run: Run, x: Tensor) -> Method:
     order=3,
     evaluations=3,
     family=FAMILY,
-    noise_option="eta",
     aliases=("dpm_solver_3",),
     paper=PLAIN,
-    options=(*QUIET, THREE),
+    options=(THREE,),
 )
 def dpm_solver_3s(run: Run, x: Tensor) -> Method:
     """DPM++ 3S in terms of the predicted noise: DPM-Solver-3."""
-    return _inside(run, x, INSIDE[3], noise=True)
+    return _inside(run, x, INSIDE[3], Solver(run.levels, noise=True))
 
 
-def _inside(run: Run, x: Tensor, fractions: Sequence[float], noise: bool = False) -> Method:
-    solver = Solver(run.levels, run.eta, noise)
-    return singlestep(run, x, divided(run, fractions), SCHEMES[run.solver_type], solver, run.s_noise)
+def _inside(run: Run, x: Tensor, fractions: Sequence[float], solver: Solver, s_noise: float = 1.0) -> Method:
+    return singlestep(run, x, divided(run, fractions), SCHEMES[run.solver_type], solver, s_noise)
