@@ -105,6 +105,13 @@ _OPTIONS = {
     "s_tmax": "Sigma tmax",
     "s_noise": "Sigma noise",
 }
+_SCHEDULE_OPTIONS = {
+    "rho": "Schedule rho",
+    "sigma_max": "Schedule max sigma",
+    "sigma_min": "Schedule min sigma",
+    "alpha": "Beta schedule alpha",
+    "beta": "Beta schedule beta",
+}
 
 
 def to_text(settings: Mapping[str, Any]) -> str:
@@ -123,8 +130,9 @@ def to_text(settings: Mapping[str, Any]) -> str:
 def _pairs(settings: Settings) -> dict[str, str]:
     pairs = {"Version": f"{OURS} {__version__}"}
     written = {f.key: f.write(settings[f.setting]) for f in _FIELDS if f.setting in settings}
-    options = settings.get("options") or {}
-    written |= {key: _number(options[name]) for name, key in _OPTIONS.items() if name in options}
+    for setting, keys in (("options", _OPTIONS), ("schedule_options", _SCHEDULE_OPTIONS)):
+        options = settings.get(setting) or {}
+        written |= {key: _number(options[name]) for name, key in keys.items() if name in options}
     if "only_masked" in settings:
         written["Inpaint area"] = "Only masked"
     return {key: value for key, value in written.items() if value is not None} | pairs
@@ -200,13 +208,15 @@ def _settings(pairs: dict[str, str]) -> tuple[Settings, dict[str, str]]:
             except (ValueError, KeyError):
                 continue
             del other[row.key]
-    options = {name: float(other.pop(key)) for name, key in _OPTIONS.items() if _is_number(other.get(key))}
-    if options:
-        settings["options"] = options
+    for setting, keys in (("options", _OPTIONS), ("schedule_options", _SCHEDULE_OPTIONS)):
+        options = {name: float(other.pop(key)) for name, key in keys.items() if _is_number(other.get(key))}
+        if options:
+            settings[setting] = options
     if settings:
         settings.setdefault("emphasis", "a1111")
     if not made_here and settings:
         _split_sampler(settings)
+        _theirs(settings, other)
         settings.setdefault("noise", "nv")  # A1111's silence means the GPU's generator, which `nv` computes
     return settings, other
 
@@ -230,6 +240,21 @@ def _split_sampler(settings: Settings) -> None:
             settings["sampler"] = _named("SAMPLERS")(label[: -len(spec.label) - 1])
             settings["schedule"] = spec.name
             return
+
+
+def _theirs(settings: Settings, other: dict[str, str]) -> None:
+    """A schedule's name as A1111 means it, and of its options those that the schedule has."""
+    specs = _registry("SCHEDULES")
+    at_a1111 = f"{settings.get('schedule')}@a1111"
+    if at_a1111 in specs:
+        settings["schedule"] = specs[at_a1111].name
+    samplers, sampler = _registry("SAMPLERS"), settings.get("sampler", "dpmpp_2m")
+    schedule = settings.get("schedule") or (samplers[sampler].default_schedule if sampler in samplers else "")
+    takes = {option.name for option in specs[schedule].options} if schedule in specs else set()
+    options = settings.pop("schedule_options", {})
+    other |= {_SCHEDULE_OPTIONS[name]: _number(value) for name, value in options.items() if name not in takes}
+    if kept := {name: value for name, value in options.items() if name in takes}:
+        settings["schedule_options"] = kept
 
 
 def _extras(text: str | None) -> Settings:
