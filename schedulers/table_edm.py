@@ -1,0 +1,50 @@
+"""Classes for EDM models (arXiv:2206.00364): any sigma, data of deviation sigma_data."""
+
+from __future__ import annotations
+
+import math
+
+from ..samplers.levels import EDMLevels
+from .grid import edm_grid
+from .row import Config, Row
+from .space import Space
+from .table_common import CHURN, NO_CHURN, NOISY, PREDICTION
+
+LEVELS = {
+    "sigma_min": 0.002,
+    "sigma_max": 80.0,
+    "sigma_data": 0.5,
+    "sigma_schedule": "karras",
+    "num_train_timesteps": 1000,
+    **PREDICTION,
+    "rho": 7.0,
+}
+CHOICES = {"sigma_schedule": ("karras", "exponential"), "final_sigmas_type": ("zero", "sigma_min")}
+# what these models call noise is EDM's own output
+PREDICTIONS = {"epsilon": "edm"}
+
+
+def in_edm(config: Config, training: None) -> Space:
+    return Space(EDMLevels(config.sigma_min, config.sigma_max, config.sigma_data), scaled=True)
+
+
+def first(config: Config, largest: object) -> float:
+    return math.hypot(config.sigma_max, 1.0)
+
+
+EDM_EULER = Row(
+    sampler="euler",
+    defaults={**LEVELS, "final_sigmas_type": "zero"},
+    grid=edm_grid,
+    space=in_edm,
+    step={**CHURN, **NOISY, "pred_original_sample": None},
+    refused=NO_CHURN,
+    arguments={"sigmas": None},
+    alone=True,
+    whole=False,
+    kin=False,
+    start=first,
+    initial=lambda config, training: edm_grid(config, training, config.num_train_timesteps),
+    choices=CHOICES,
+    predictions=PREDICTIONS,
+)
