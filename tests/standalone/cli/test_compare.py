@@ -75,7 +75,16 @@ def test_equal_evaluations(run: Run, loaded: Loaded) -> None:
 
 def test_one_that_fails_does_not_stop_the_others(run: Run, loaded: Loaded) -> None:
     answer = run(
-        "compare", "--samplers", "dpm_adaptive,euler", "--steps", 2, "--guidance", "cfg++", "--json", "a"
+        "compare",
+        "--samplers",
+        "dpm_adaptive,euler",
+        "--steps",
+        2,
+        "--guidance",
+        "cfg++",
+        *QUICK,
+        "--json",
+        "a",
     )
     assert answer.code == 0, answer.err
     errors = [entry["error"] for entry in json.loads(answer.out)["entries"]]
