@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +77,17 @@ def _entry(name: str, item: Any, path: Path, start: int, size: int) -> Entry:
     if start + end > size:
         raise FileError(f"truncated: tensor {name!r} ends at byte {start + end} of {size}", path, todo=_AGAIN)
     return Entry(path, start + begin, shape, dtype)
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a file under a temporary name and publish it in one step. FileError where that fails."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    partial = path.with_name(path.name + ".partial")
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, dict(metadata))
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise FileError(f"cannot write: {error}", path, todo="choose another place") from None

@@ -22,6 +22,7 @@ from .levels import NoiseLevels
 from .noise import ImageNoise, noise_kinds
 from .noise_paths import BrownianNoise
 from .noise_types import NOISE_TYPES, NoiseType, noise_type, parse_noise, step_noise
+from .replay import Recording, recorded, resume
 from .restart import restart
 from .schedules import SCHEDULES, ScheduleSpec, schedule, schedule_rule, sigmas_at
 from .spec import SAMPLERS, Method, Option, Run, SamplerSpec, sampler
@@ -38,6 +39,7 @@ __all__ = [
     "NoiseType",
     "NonFiniteError",
     "Option",
+    "Recording",
     "Run",
     "SamplerSpec",
     "ScheduleSpec",
@@ -51,7 +53,9 @@ __all__ = [
     "noise_kinds",
     "noise_type",
     "parse_noise",
+    "recorded",
     "restart",
+    "resume",
     "sampler",
     "schedule",
     "schedule_rule",

@@ -101,6 +101,7 @@ class ImageNoise:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What `noise_types.described` makes the same source of, as it stands now, in JSON's types."""
+        """What makes the same source, as it stands now, in JSON's types; a saved walk keeps it."""
         where = {"device": self.device.type} if self.kind == "device" else {}
-        return {"type": "gaussian", "seeds": self.seeds, "kind": self.kind, "skip": self.drawn, **where}
+        made = {"seeds": self.seeds, "kind": self.kind, "skip": self.drawn, **where}
+        return {"type": "gaussian", "options": {}, **made}

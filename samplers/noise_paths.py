@@ -61,6 +61,7 @@ class BrownianNoise:
 
     @property
     def description(self) -> dict[str, Any]:
+        """As ImageNoise's."""
         return {"type": "brownian", "seeds": self.seeds}
 
 
@@ -109,6 +110,7 @@ class TorchsdeNoise:
 
     @property
     def description(self) -> dict[str, Any]:
+        """As ImageNoise's."""
         return {"type": "brownian@torchsde", "seeds": self.seeds}
 
 

@@ -40,17 +40,19 @@ Shaping = Callable[..., Tensor]
 
 
 class ShapedNoise:
-    """Noise that `shaping(draw, shape)` makes of each image's own generator."""
+    """Noise that `shaping(draw, shape, **options)` makes of each image's own generator."""
 
-    def __init__(self, images: ImageNoise, shaping: Callable[[Draw, Shape], Tensor]) -> None:
-        self.images, self.shaping = images, shaping
+    def __init__(self, name: str, images: ImageNoise, shaping: Shaping, options: Values) -> None:
+        self.name, self.images, self.options = name, images, dict(options)
+        self.shaping = partial(shaping, **options)
 
     def __call__(self, sigma: float, sigma_next: float) -> Tensor:
         return self.images.each(lambda draw: self.shaping(draw, self.images.shape))
 
     @property
     def description(self) -> dict[str, Any]:
-        return self.images.description
+        """As ImageNoise's."""
+        return self.images.description | {"type": self.name, "options": self.options}
 
 
 def noise_type(name: str, **declared: Any) -> Callable[[Shaping], Shaping]:
@@ -61,7 +63,7 @@ def noise_type(name: str, **declared: Any) -> Callable[[Shaping], Shaping]:
 
     def register(shaping: Shaping) -> Shaping:
         def open(images: ImageNoise, sigmas: Sequence[float], levels: NoiseLevels, options: Values) -> Noise:
-            return ShapedNoise(images, partial(shaping, **options))
+            return ShapedNoise(name, images, shaping, options)
 
         NOISE_TYPES.add(NoiseType(name=name, open=open, **_declared(shaping, declared)))
         return shaping
