@@ -24,8 +24,8 @@ def _places(n: int, levels: NoiseLevels, alpha: float, beta: float) -> list[int]
     return [round(beta_quantile(1 - i / n, alpha, beta) * top) for i in range(n)]
 
 
-@schedule_rule("beta", label="Beta", paper=PAPER, options=_shape(0.6, 0.6))
 @schedule_rule("beta57", label="Beta 57", paper=PAPER, options=_shape(0.5, 0.7))
+@schedule_rule("beta", label="Beta", paper=PAPER, options=_shape(0.6, 0.6))
 def beta(n: int, levels: NoiseLevels, alpha: float, beta: float) -> list[float]:
     """Table entries at quantiles 1 - i / n, as in the paper and ComfyUI; where they would repeat, their neighbours.
 
@@ -35,14 +35,6 @@ def beta(n: int, levels: NoiseLevels, alpha: float, beta: float) -> list[float]:
 
 
 @schedule_rule(
-    "beta@comfyui",
-    label="Beta (ComfyUI)",
-    paper=PAPER,
-    options=_shape(0.6, 0.6),
-    hosts=("comfyui", "reforge", "sd.cpp"),
-    exact_steps=False,
-)
-@schedule_rule(
     "beta57@res4lyf",
     label="Beta 57 (RES4LYF)",
     paper=PAPER,
@@ -50,8 +42,16 @@ def beta(n: int, levels: NoiseLevels, alpha: float, beta: float) -> list[float]:
     hosts=("res4lyf", "comfyui"),
     exact_steps=False,
 )
+@schedule_rule(
+    "beta@comfyui",
+    label="Beta (ComfyUI)",
+    paper=PAPER,
+    options=_shape(0.6, 0.6),
+    hosts=("comfyui", "reforge", "sd.cpp"),
+    exact_steps=False,
+)
 def beta_comfyui(n: int, levels: NoiseLevels, alpha: float, beta: float) -> list[float]:
-    """`beta` with repeated entries left out: from about 50 steps on fewer steps than asked for."""
+    """`beta` with repeated entries left out: above about 100 steps fewer than asked for."""
     return [levels.sigmas[place] for place in dict.fromkeys(_places(n, levels, alpha, beta))]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from ..core.errors import OptionError
 from .betas import linspace
 from .levels import NoiseLevels
 from .schedules import FLOW, schedule_rule
@@ -83,8 +84,13 @@ def flux(
     terminal: float,
 ) -> list[float]:
     """Shift exp(mu), mu linear in the number of image tokens (Black Forest Labs' Flux 1); LTX sets a terminal."""
+    if max_tokens <= base_tokens:
+        raise OptionError(f"max_tokens {max_tokens}", "schedule flux", f"above base_tokens {base_tokens}")
     mu = base_shift + (max_shift - base_shift) * (tokens - base_tokens) / (max_tokens - base_tokens)
-    return shifted(n, math.exp(mu) if time_shift == "exponential" else mu, power, terminal)
+    factor = math.exp(min(mu, 700.0)) if time_shift == "exponential" else mu
+    if factor <= 0.0:
+        raise OptionError(f"a linear time shift of {mu:g}", "schedule flux", "above 0", "raise base_shift")
+    return shifted(n, factor, power, terminal)
 
 
 @schedule_rule(

@@ -79,13 +79,14 @@ SCHEDULES: Registry[ScheduleSpec] = Registry("schedule")
 def schedule_rule(
     name: str, *, hosts: Sequence[str] = (), aliases: Sequence[str] = (), **declared: Any
 ) -> Callable[[Maker], Maker]:
-    """Register a maker of n sigmas; `declared` are the fields of ScheduleSpec."""
-    base = name.partition("@")[0]
+    """Register a maker of n sigmas; `declared` are the fields of ScheduleSpec. A name@host is of that host."""
+    base, _, host = name.partition("@")
+    hosts = tuple(dict.fromkeys([host, *hosts] if host else hosts))
     at_hosts = [f"{base}@{host}" for host in hosts]
     others = (*aliases, *(alias for alias in at_hosts if alias != name))
 
     def register(make: Maker) -> Maker:
-        SCHEDULES.add(ScheduleSpec(name=name, make=make, hosts=tuple(hosts), aliases=others, **declared))
+        SCHEDULES.add(ScheduleSpec(name=name, make=make, hosts=hosts, aliases=others, **declared))
         return make
 
     return register

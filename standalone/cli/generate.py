@@ -72,6 +72,7 @@ class Job:
             "width": width,
             "height": height,
             "model": self.model.get("model_name"),
+            "schedule": settings.get("schedule") or "own",  # a list of sigmas or timesteps
         }
         return self.target.path(values)
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from sigmagraft import __version__
-from sigmagraft.samplers import SAMPLERS, SCHEDULES
+from sigmagraft.samplers import SAMPLERS, SCHEDULES, NoiseLevels, schedule
 from sigmagraft.standalone import naming, output
 from sigmagraft.standalone.cli import COMMANDS
 
@@ -91,6 +91,61 @@ def test_schedules(run: Run) -> None:
     assert [row["name"] for row in listed] == SCHEDULES.names()
     users = {name: row["name"] for row in listed for name in row["default_of"]}
     assert users == {spec.name: SCHEDULES[spec.default_schedule].name for spec in SAMPLERS}
+    for row, spec in zip(listed, SCHEDULES, strict=True):
+        assert (row["aliases"], row["hosts"], row["needs"]) == (
+            [*spec.aliases],
+            [*spec.hosts],
+            spec.needs.text,
+        )
+        for option in spec.options:
+            assert f"{spec.name}:{option.name}={option.default}  ({option.expected}" in table
+
+
+def test_the_sigmas_of_a_schedule(run: Run, checkpoint: Path) -> None:
+    answer = run("schedules", "karras:rho=5", "--steps", 3)
+    expected = schedule("karras", 3, NoiseLevels.discrete(), rho=5)
+    shown = [[float(cell) for cell in line.split()] for line in lines(answer.out)[1:]]
+    assert [row[1] for row in shown] == pytest.approx(expected, rel=1e-5)
+    assert [row[2] for row in shown] == pytest.approx(
+        [*map(NoiseLevels.discrete().timestep, expected[:3]), 0], abs=0.01
+    )
+    words = (
+        "schedules",
+        "Beta (A1111)",
+        "--steps",
+        4,
+        "--schedule-option",
+        "alpha=0.5",
+        "--model",
+        checkpoint,
+    )
+    told = json.loads(run(*words, "--json").out)
+    assert told["name"] == "beta@a1111"
+    assert told["sigmas"] == schedule("beta@a1111", 4, NoiseLevels.discrete(), alpha=0.5)
+    flow = ("--prediction", "flow", "--shift", 2, "--steps", 5, "--json")
+    told = json.loads(run("schedules", "flux2", "--size", "512x1024", *flow).out)
+    assert told["sigmas"] == schedule("flux2", 5, NoiseLevels.flow(2), tokens=2048)
+    assert told["timesteps"][0] == 1000
+    told = json.loads(run("schedules", "normal@a1111", *flow).out)
+    assert told["sigmas"] == schedule("normal", 5, NoiseLevels.flow(2))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["karas"], "did you mean 'karras'"),
+        (["flux2"], "a rectified-flow model"),
+        (["karras:rh=3"], "unknown option 'rh'"),
+        (["karras", "--schedule-option", "rho=many"], "a number from 0.1 to 100"),
+        (["karras", "--steps", "0"], "--steps"),
+        (["sd_turbo", "--steps", "11"], "1 to 10"),
+        (["karras", "--model", "nowhere.safetensors"], "nowhere.safetensors"),
+    ],
+)
+def test_sigmas_that_cannot_be_had(run: Run, words: list[str], told: str) -> None:
+    answer = run("schedules", *words)
+    assert (answer.code, answer.out) == (2, "")
+    assert told in answer.err
 
 
 def test_inspect_a_model(run: Run, checkpoint: Path) -> None:
