@@ -127,4 +127,4 @@ def _options(function: Function, name: str) -> Iterator[Argument]:
                 expected="(model, x, sigmas, extra_args=None, callback=None, disable=None, ...) and defaults",
                 todo="bind it with functools.partial",
             )
-        yield Argument(parameter.name, parameter.default, help=f"argument of {name}")
+        yield Argument(parameter.name, parameter.default)

@@ -18,10 +18,11 @@ def show(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def option_lines(owner: str, options: Sequence[Any]) -> list[str]:
-    """One line for each option: owner:name=default, its range and what it does."""
+def option_lines(owner: str, options: Sequence[Any], after: str = "") -> list[str]:
+    """One line for each option: owner:name=default, its range and what it does; cut to the terminal's width."""
+    owner += ":" if owner else ""
     lines = [
-        f"  {owner}:{option.name}={option.default}  ({option.expected})  {option.help}".rstrip()
+        f"  {owner}{option.name}={option.default}  ({option.expected})  {option.help}{after}".rstrip()
         for option in options
     ]
     width = shutil.get_terminal_size((120, 24)).columns

@@ -67,10 +67,51 @@ def test_samplers_table(run: Run) -> None:
     answer = run("samplers")
     rows = {line.split()[0]: line for line in lines(answer.out) if line.strip()}
     for spec in SAMPLERS:
-        assert spec.label in rows[spec.name]
-        assert spec.default_schedule in rows[spec.name]
+        for told in (
+            spec.label,
+            str(spec.order),
+            spec.default_schedule,
+            spec.paper,
+            *(o.name for o in spec.options),
+        ):
+            assert told in rows[spec.name]
+        assert f"\n{spec.family}\n" in "\n" + answer.out
         for option in spec.options:
-            assert f"{spec.name}:{option.name}={option.default}" in answer.out
+            assert f"  {option.name}={option.default}  ({option.expected})" in answer.out
+    assert len(rows) < 2 * len(SAMPLERS) + 20
+
+
+def test_all_about_one_sampler(run: Run) -> None:
+    for spec in SAMPLERS:
+        answer = run("samplers", spec.name)
+        assert answer.code == 0
+        assert lines(answer.out)[0] == f"{spec.name}: {spec.label}"
+        told = " ".join(answer.out.split())
+        assert " ".join((spec.method.__doc__ or "").split()) in told
+        for option in spec.options:
+            assert f"{spec.name}:{option.name}={option.default} ({option.expected}) {option.help}" in told
+    assert run("samplers", "DPM++", "2M").out == run("samplers", "dpmpp_2m").out
+    assert "dpm_2_ancestral" not in run("samplers", "euler").out
+
+
+def test_a_family_of_samplers(run: Run) -> None:
+    heading = SAMPLERS["dpmpp_2m"].family
+    listed = json.loads(run("samplers", heading, "--json").out)
+    assert [row["name"] for row in listed] == [spec.name for spec in SAMPLERS if spec.family == heading]
+
+
+def test_the_functions_of_k_diffusion(run: Run) -> None:
+    from sigmagraft.core.errors import OptionError
+    from sigmagraft.samplers import installed
+
+    answer = run("samplers", "k-diffusion")
+    try:
+        known = installed.functions()
+    except OptionError:
+        assert answer.code == 2
+        return
+    assert all(f"\nk_diffusion:{name} " in answer.out for name in known)
+    assert "k_diffusion:lms:order=4" in run("samplers", "k_diffusion:lms").out
 
 
 def test_samplers_json(run: Run) -> None:
@@ -240,7 +281,7 @@ MISTAKES = [
     (["--quality", "80", "x"], ["PNG has no quality"]),
     (["--model", "none.safetensors", "x"], ["none.safetensors"]),
     (["a cat \udcff"], ["not valid UTF-8"]),
-    (["samplers", "extra"], ["unexpected 'extra'"]),
+    (["samplers", "eular"], ["unknown sampler 'eular'", "'euler'"]),
 ]
 
 
