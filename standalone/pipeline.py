@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from ..samplers import NoiseLevels
+from ..core.errors import OptionError
+from ..samplers import NoiseLevels, Recording
 from . import latents
 from .levels import levels_of
 from .memory import choose_device, choose_dtype, memory_errors, prefer_layout, vae_dtype
@@ -73,6 +74,8 @@ class Pipeline:
         *,
         callback: Callable[[StepState], None] | None = None,
         decoded: Callable[[int], None] | None = None,
+        recording: Recording | None = None,
+        stop_at: int | None = None,
         **settings: Any,
     ) -> Result:
         """Pictures for ``prompt``, one for each of ``batch`` or of a list of prompts.
@@ -80,12 +83,27 @@ class Pipeline:
         ``settings`` are the fields of ``Request``: negative, size (width, height), steps, cfg (0 and 1: the prompt
         alone, one evaluation a step), cfg_rescale, sampler, schedule, options (the sampler's), seed (image k of a
         batch has seed + k), batch, image and strength, mask (white is repainted), mask_blur, only_masked (pixels
-        around the mask), clip_skip, emphasis, noise. ``callback`` is told of every step, ``decoded`` of every picture;
-        what they raise ends the run. OptionError for a setting that cannot work, OutOfMemory with what to lower.
+        around the mask), clip_skip, emphasis, noise, step_noise and noise_type. ``callback`` is told of every step,
+        ``decoded`` of every picture; what they raise ends the run. With ``stop_at`` the run ends after as many steps
+        in ``recording``, which can be saved and given to ``resume``. OptionError for a setting that cannot work,
+        OutOfMemory with what to lower.
         """
+        if stop_at is not None and recording is None:
+            raise OptionError("stop_at without a recording", todo="give recording=Recording() and save it")
         request = Request.of(prompt, settings)
         request.resolve(self.info, self.model.vae.factor)
         with memory_errors(
             f"drawing {request.width}x{request.height}, batch {request.batch}", self.model.device
         ):
-            return Run(self, request).result(callback, decoded)
+            return Run(self, request, recording, stop_at).result(callback, decoded)
+
+    def resume(self, recording: Recording, **more: Any) -> Result:
+        """Goes on with a run that was stopped: the same pixels as if it had not been.
+
+        ``more`` is what ``__call__`` takes besides the recorded settings: callback, decoded, stop_at, and the image
+        and mask where the run had them. FileError, OptionError as there, and where it is not the run recorded.
+        """
+        settings = {name: value for name, value in recording.facts["settings"].items() if name != "model"}
+        if "prompt" not in settings:
+            raise OptionError("this recording is of no pipeline's run", todo="use samplers.resume")
+        return self(**{"recording": recording, **settings, **more})

@@ -11,6 +11,8 @@ from ..core.errors import OptionError, nearest
 from ..samplers.foreign import find_method
 from .guidance_weight import check_guidance
 from .model import ModelInfo
+from .noise_settings import OPTIONAL as NOISE
+from .noise_settings import check_noise
 from .size_settings import SETTINGS as SIZES
 from .size_settings import check_sizes
 from .steps import check_lists
@@ -57,6 +59,8 @@ class Request:
     aesthetic_score: float | None = None
     emphasis: str = "a1111"
     noise: str = "cpu"
+    step_noise: str | None = None  # as `noise`
+    noise_type: str | None = None  # the sampler's own
     width: int = field(init=False, default=0)
     height: int = field(init=False, default=0)
     seeds: list[int] = field(init=False, default_factory=list)
@@ -78,6 +82,7 @@ class Request:
         if self.steps is not None:
             _within("steps", self.steps, 1, MAX_STEPS)
         check_lists(self)
+        check_noise(self, find_method(self.sampler))
         check_sizes(self, info)
         _within("batch", self.batch, 1, 4096)
         _within("cfg_rescale", self.cfg_rescale, 0.0, 1.0)
@@ -127,7 +132,7 @@ class Request:
             settings["guidance"] = self.guidance
         if self.cfg_interval is not None:
             settings["cfg_interval"] = self.cfg_interval
-        optional = ("schedule_options", "sigmas", "timesteps", *SIZES)
+        optional = ("schedule_options", "sigmas", "timesteps", *NOISE, *SIZES)
         settings |= {name: getattr(self, name) for name in optional if getattr(self, name) is not None}
         settings["seed"] = self.seeds[0] if self.seeds == _seeds(self.seeds[0], self.batch) else self.seeds
         if self.image is not None:

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.errors import OptionError
-from ..samplers import ImageNoise, step_noise
-from ..samplers.foreign import find_method
+from ..samplers import Recording, SamplerSpec, recorded
+from ..samplers.foreign import ForeignSpec, find_method
 from ..samplers.guest import walk
 from . import inpaint, latents
 from .conditioning import Conditioning, aligned
@@ -24,6 +24,7 @@ from .denoiser import Denoiser
 from .encode import encode_prompts
 from .guidance import guided
 from .guidance_weight import weight_of
+from .noise_settings import noise_of_steps, start_noise
 from .request import Request
 from .size_settings import sizes_of
 from .steps import sigmas_of
@@ -47,7 +48,7 @@ class StepState:
 
 @dataclass(frozen=True)
 class Result:
-    """Finished pictures and what makes them again."""
+    """Finished pictures and what makes them again; of a run that was stopped no pictures, and the latents there."""
 
     images: list[Image.Image]
     seeds: list[int]
@@ -58,14 +59,17 @@ class Result:
 class Run:
     """The stages of one request on one model."""
 
-    def __init__(self, pipe: Pipeline, request: Request) -> None:
+    def __init__(
+        self, pipe: Pipeline, request: Request, recording: Recording | None = None, stop_at: int | None = None
+    ) -> None:
         self.model, self.levels, self.embeddings = pipe.model, pipe.levels, pipe.embeddings
         self.request = request
         self.spec = find_method(request.sampler)
+        self.recording, self.stop_at = recording, stop_at
         self.sigmas = sigmas_of(request, self.spec, self.levels, self.model.info)
         factor = self.model.vae.factor
         shape = (self.model.info.latent_channels, request.height // factor, request.width // factor)
-        self.noise = ImageNoise(request.seeds, shape, kind=request.noise, device=self.model.device)
+        self.noise = start_noise(request, shape, self.model.device)
         self.region = self._region()
 
     def result(
@@ -73,10 +77,13 @@ class Run:
     ) -> Result:
         """Runs all stages."""
         x = self.sample(callback)
+        settings = {**self.request.settings(), "model": Path(self.model.source).name}
+        if self.recording is not None and self.recording.at is not None:
+            self.recording.facts["settings"] = settings
+            return Result([], self.request.seeds, settings, x)
         images = latents.decode(self.model, x, decoded)
         if self.region:
             images = [self.region.paste(image) for image in images]
-        settings = {**self.request.settings(), "model": Path(self.model.source).name}
         return Result(images, self.request.seeds, settings, x)
 
     def sample(self, callback: Callable[[StepState], None] | None = None) -> Tensor:
@@ -84,15 +91,24 @@ class Run:
         init = self._init_latent()
         start = self.noise.next()
         return walk(
-            self.spec,
+            self._sampler(),
             self._denoise(init, start),
             self._noised(init, start, self.sigmas[0]),
             self.sigmas,
             levels=self.levels,
-            noise=step_noise(self.spec, self.noise, self.sigmas, self.levels),
+            noise=noise_of_steps(self.request, self.spec, self.noise, self.sigmas, self.levels),
             options=self.request.options,
             callback=_reporter(callback, len(self.sigmas) - 1),
         )
+
+    def _sampler(self) -> SamplerSpec:
+        if self.recording is None:
+            return self.spec
+        if isinstance(self.spec, ForeignSpec):
+            raise OptionError(
+                f"{self.spec.name} holds its own loop and cannot be stopped", todo="take a sampler of ours"
+            )
+        return recorded(self.spec, self.recording, self.stop_at)
 
     def _region(self) -> inpaint.Region | None:
         request = self.request
