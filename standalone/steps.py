@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .request import Request
 
 USUAL_STEPS = 20
+_ABOVE = 1.05  # how far a list, perhaps of rounded numbers, may begin above the model's range
 _TABLES = {"sd2": "sd1", "sdxl-refiner": "sdxl"}  # families that share another's noise levels and table
 
 
@@ -32,6 +33,9 @@ def sigmas_of(request: Request, sampler: SamplerSpec, levels: NoiseLevels, info:
         whole = schedule(spec, request.steps, levels, **options)
     else:
         whole = schedule(own, request.steps, levels)
+        if whole[0] > levels.sigma_max * _ABOVE:
+            what = f"sigma {whole[0]:g} is above the model's largest, {levels.sigma_max:g}"
+            raise OptionError(what, todo="begin lower: the model knows nothing of such noise")
         request.steps = len(whole) - 1
     return whole if request.image is None else _last_part(whole, request.strength)
 

@@ -45,7 +45,7 @@ def test_the_sampler_of_the_guide(levels: NoiseLevels, mixture) -> None:
 def test_the_schedule_of_the_guide() -> None:
     names = {}
     exec("from sigmagraft.samplers import *\nfrom sigmagraft.samplers.betas import linspace", names)
-    exec(compile(example("samplers/schedules.py"), "quadratic", "exec"), names)
+    exec(compile(example("samplers/schedule_quadratic.py"), "quadratic", "exec"), names)
     levels = NoiseLevels.discrete()
     roots = [sigma**0.5 for sigma in schedule("quadratic", 9, levels)[:-1]]
     steps = [a - b for a, b in pairwise(roots)]

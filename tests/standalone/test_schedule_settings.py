@@ -69,6 +69,7 @@ def test_strength_takes_the_last_part_of_a_list() -> None:
         ({"sigmas": "3,1"}, "list of numbers"),
         ({"sigmas": 3}, "list of numbers"),
         ({"sigmas": [1, 3]}, "rises"),
+        ({"sigmas": [20, 3]}, r"sigma 20 is above the model's largest, 14\.6"),
         ({"timesteps": [2000]}, "timestep 2000"),
     ],
 )
