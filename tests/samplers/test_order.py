@@ -57,20 +57,44 @@ def solution(mixture, levels: NoiseLevels) -> torch.Tensor:
     return torch.from_numpy(solved.y[:, -1]).view_as(x)
 
 
+def measured(spec: SamplerSpec, order: int, options: dict, levels: NoiseLevels, mixture) -> tuple[list, list]:
+    """(orders, errors) of walks whose steps suit a method of this order."""
+    exact = solution(mixture, levels)
+    errors = []
+    for steps in STEPS.get(order, (8, 16, 32)):
+        sigmas = grid(levels, steps, order)
+        end = drive(spec, mixture, start(levels), sigmas, levels=levels, options=options)
+        errors.append((end - exact).norm().item())
+    return [math.log2(coarse / fine) for coarse, fine in pairwise(errors)], errors
+
+
 @pytest.mark.parametrize("spec", ODES, ids=lambda spec: spec.name)
 def test_declared_order_is_the_measured_one(spec: SamplerSpec, levels: NoiseLevels, mixture) -> None:
     if levels.is_flow and not spec.flow:
         pytest.skip(f"{spec.name} declares itself not for rectified flow")
-    exact = solution(mixture, levels)
-    errors = []
-    for steps in STEPS.get(spec.order, (8, 16, 32)):
-        sigmas = grid(levels, steps, spec.order)
-        end = drive(spec, mixture, start(levels), sigmas, levels=levels, options=quiet(spec))
-        errors.append((end - exact).norm().item())
-    orders = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
+    orders, errors = measured(spec, spec.order, quiet(spec), levels, mixture)
     assert orders[-1] > spec.order - 0.25, (errors, orders)
     # above order 4 some leading terms are so small that the next one still rules where rounding sets in
     assert orders[-1] < spec.order + 0.25 or spec.order > 4, (errors, orders)
+
+
+# the orders that options give a method
+VARIANTS = [
+    ("dpmpp_2m", {"solver_type": "heun"}, 2),
+    ("dpmpp_3m", {"solver_order": 1}, 1),
+    ("dpmpp_3m", {"curvature": "exact"}, 3),
+    ("dpm_solver_3m", {"curvature": "exact"}, 3),
+    ("dpmpp_2s", {"r": 1.0, "solver_type": "heun"}, 2),
+    ("dpmpp_3s", {"solver_type": "heun"}, 3),
+    ("dpmpp_singlestep", {"solver_order": 3, "lower_order_final": 0, "solver_type": "heun"}, 3),
+    ("dpm_solver_singlestep", {"solver_order": 3, "lower_order_final": 0}, 3),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "order"), VARIANTS)
+def test_order_of_a_variant(name: str, options: dict, order: int, levels: NoiseLevels, mixture) -> None:
+    orders, errors = measured(SAMPLERS[name], order, options, levels, mixture)
+    assert orders[-1] == pytest.approx(order, abs=0.25), errors
 
 
 @pytest.mark.parametrize("spec", SAMPLERS, ids=lambda spec: spec.name)
