@@ -7,6 +7,7 @@ from __future__ import annotations
 from . import euler, heun, dpm  # noqa: F401
 from . import dpm_multistep, dpm_singlestep, dpm_grouped, dpmpp, dpm_fast, dpm_adaptive  # noqa: F401
 from . import ddim  # noqa: F401
+from . import unipc, deis, res_multistep, sa, er_sde, seeds  # noqa: F401
 from . import runge_kutta  # noqa: F401
 from . import heunpp2, lms, ipndm, pndm, gradient_estimation, ddpm, tcd, lcm, consistency  # noqa: F401
 from . import schedule_sigma, schedule_time, schedule_spacing, schedule_beta, schedule_vp  # noqa: F401
