@@ -53,7 +53,8 @@ def leading(n: int, levels: NoiseLevels, steps_offset: int, like: str) -> list[f
 def trailing(n: int, levels: NoiseLevels) -> list[float]:
     """Timesteps N - i N / n - 1 rounded, i = 0 ... n - 1: the last timestep is the first step's."""
     size = len(levels.sigmas)
-    return entries([round(size - i * (size / n)) - 1 for i in range(n)], levels)
+    step = (size - size / n) - size  # numpy's arange has it so, and half ways round by the last bit
+    return entries([round(size + i * step) - 1 for i in range(n)], levels)
 
 
 @schedule_rule("ddim_uniform", label="DDIM Uniform", aliases=("ddim",), paper="arXiv:2010.02502")

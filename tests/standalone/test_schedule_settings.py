@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,11 +10,17 @@ from PIL import Image
 
 from sigmagraft.core.errors import OptionError
 from sigmagraft.samplers import SAMPLERS, SCHEDULES, NoiseLevels, schedule
-from sigmagraft.standalone import metadata
-from sigmagraft.standalone.model import ModelInfo
+from sigmagraft.standalone import metadata, run
+from sigmagraft.standalone.conditioning import Conditioning
+from sigmagraft.standalone.encode import encode_prompts
+from sigmagraft.standalone.model import Model, ModelInfo
+from sigmagraft.standalone.pipeline import Pipeline
 from sigmagraft.standalone.request import Request
 from sigmagraft.standalone.size_settings import sizes_of
 from sigmagraft.standalone.steps import fitted_options, sigmas_of
+from sigmagraft.standalone.textrules import Sizes
+
+from .small import small_model
 
 SD = NoiseLevels.discrete()
 FLOW = NoiseLevels.flow(3.0)
@@ -105,6 +112,22 @@ def test_sizes_reach_the_prompt_and_the_negative_one() -> None:
         sizes_of(request, negative).values("aesthetic", (8, 16), negative)[-1] for negative in (False, True)
     ]
     assert scores == [7.5, 2.5]
+
+
+def test_a_run_hands_the_sizes_to_both_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a tiny SD1 model that says it is SDXL; what the encoder does with them is tested there."""
+    seen = []
+
+    def encode(model: Model, prompts: list[str], *, sizes: Sizes, **options: Any) -> Conditioning:
+        seen.append(sizes)
+        plain = replace(model, info=replace(model.info, family="sd1"))
+        return encode_prompts(plain, prompts, **options)
+
+    monkeypatch.setattr(run, "encode_prompts", encode)
+    pipe = Pipeline(small_model(family="sdxl"))
+    result = pipe("x", size=(64, 64), steps=1, crop=(8, 16), original_size=(128, 128), seed=1)
+    assert seen == [Sizes((128, 128), (8, 16), None, None)] * 2
+    assert (result.settings["crop"], result.settings["original_size"]) == ((8, 16), (128, 128))
 
 
 @pytest.mark.parametrize(
