@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 OPTIONAL = ("step_noise", "noise_type")
 
 
-def check_noise(request: Request, sampler: SamplerSpec) -> None:
+def check_noise(settings: Mapping[str, Any], sampler: SamplerSpec, options: Mapping[str, Any] | None) -> None:
     """Raises OptionError for a type that does not exist, or one asked for where no noise is added."""
-    if request.noise_type is not None:
-        parse_noise(request.noise_type)
-    asked = [name for name in OPTIONAL if getattr(request, name) is not None]
-    if asked and not isinstance(sampler, ForeignSpec) and not adds_noise(sampler, request.options):
+    if settings.get("noise_type") is not None:
+        parse_noise(settings["noise_type"])
+    asked = [name for name in OPTIONAL if settings.get(name) is not None]
+    if asked and not isinstance(sampler, ForeignSpec) and not adds_noise(sampler, options):
         how = f"set its option {sampler.noise_option}" if sampler.noise_option else "choose another"
         what = f"{' and '.join(asked)} for {sampler.name}, which adds no noise to its steps"
         raise OptionError(what, todo=f"leave it out, or {how}")

@@ -82,7 +82,7 @@ class Request:
         if self.steps is not None:
             _within("steps", self.steps, 1, MAX_STEPS)
         check_lists(self)
-        check_noise(self, find_method(self.sampler))
+        check_noise(vars(self), find_method(self.sampler), self.options)
         check_sizes(self, info)
         _within("batch", self.batch, 1, 4096)
         _within("cfg_rescale", self.cfg_rescale, 0.0, 1.0)

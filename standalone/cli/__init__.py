@@ -21,6 +21,7 @@ COMMANDS = {
     "txt2img": ("txt2img", "pictures from a prompt (what runs when no command is named)"),
     "img2img": ("img2img", "a picture redrawn after a prompt, by --strength"),
     "inpaint": ("inpaint", "the masked part of a picture repainted"),
+    "resume": ("resume", "a run that --stop-at has stopped, gone on with"),
     "compare": ("compare", "samplers side by side: a grid, their cost and distance, a plot"),
     "samplers": ("samplers", "the samplers, what they do and their options"),
     "schedules": ("schedules", "the noise schedules and their options"),

@@ -15,12 +15,13 @@ from ...core.errors import OptionError, SigmaGraftError
 from .. import metadata, naming, output
 from ..images import grid
 from ..progress import Progress
-from . import inputs, recipe
+from . import inputs, recipe, state
 from .options import DRAWING, LOADING, PAINTING
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ...samplers import Recording
     from ..pipeline import Pipeline, Result, StepState
 
 PREVIEW = "sigmagraft-preview.png"
@@ -56,6 +57,7 @@ class Job:
     model: dict[str, Any] = field(default_factory=dict)
     image: Image.Image | None = None
     mask: Image.Image | None = None
+    recording: Recording | None = None
     saved: list[Saved] = field(default_factory=list)
     previewed: bool = False
 
@@ -92,6 +94,7 @@ def run(args: Namespace, required: Sequence[str] = ()) -> int:
         job.image, job.mask = inputs.load(settings)
         recipe.check_names(settings)
         output.check_folder(job.target.folder)
+        job.recording = state.recording(settings)
         pipe, digest = _load(job)
         code = _draw_all(job, pipe, digest)
         _report(job, _sheet(job))
@@ -128,6 +131,7 @@ def prepare(settings: dict[str, Any], progress: Progress, required: Sequence[str
     prompts = recipe.prompts_of(settings)
     batch = settings.get("batch", 1)
     count = settings.get("count", max(batch, len(prompts)))
+    state.check(settings, count, batch)
     seed = settings.get("seed", secrets.randbelow(2**32))
     target = naming.target(settings.get("out"), settings.get("format"), settings.get("quality"))
     output.check_text(
@@ -158,6 +162,8 @@ def _draw(job: Job, pipe: Pipeline, numbers: range, digest: recipe.FileHash) -> 
     if job.image is not None:
         options |= {name: job.settings[name] for name in PAINTING if name in job.settings}
         options |= {"image": job.image, "mask": job.mask}
+    if job.recording is not None:
+        options |= {"recording": job.recording, "stop_at": job.settings.get("stop_at")}
     job.progress.pictures = len(numbers)
     if job.count > len(numbers):
         job.progress.title = f" {numbers[0] + 1}-{numbers[-1] + 1} of {job.count}"
@@ -171,8 +177,18 @@ def _draw(job: Job, pipe: Pipeline, numbers: range, digest: recipe.FileHash) -> 
     )
     job.progress.close()
     _model_hash(job, digest)
+    if job.recording is not None and job.recording.at is not None:
+        drawn = {"prompts": prompts, "seed": result.seeds[0], "batch": len(numbers)}
+        return _stopped(job, recipe.recorded(result.settings, job.settings, job.model) | drawn)
     for number, prompt, picture, seed in zip(numbers, prompts, result.images, result.seeds, strict=True):
         _save(job, number, picture, result, {"prompt": prompt, "seed": seed})
+
+
+def _stopped(job: Job, settings: dict[str, Any]) -> None:
+    assert job.recording is not None
+    path = state.save(job.recording, job.settings["save_state"], settings)
+    if not job.settings.get("quiet") and not job.settings.get("json"):
+        print(path, flush=True)
 
 
 def _model_hash(job: Job, digest: recipe.FileHash) -> None:
@@ -227,6 +243,7 @@ def _report(job: Job, sheet: Path | None) -> None:
     if not job.settings.get("json"):
         return
     pictures = [{"path": str(saved.path), **saved.settings} for saved in job.saved]
-    print(
-        json.dumps({"images": pictures, "grid": str(sheet) if sheet else None}, indent=2, ensure_ascii=False)
-    )
+    report: dict[str, Any] = {"images": pictures, "grid": str(sheet) if sheet else None}
+    if job.recording is not None and job.recording.at is not None:
+        report["state"] = job.settings["save_state"]
+    print(json.dumps(report, indent=2, ensure_ascii=False))

@@ -13,6 +13,7 @@ from ..images import RESIZE
 from ..naming import FIELDS, FORMATS
 from .parser import Parser, assignment, choice, named, number, size
 from .schedule_options import SCHEDULE, SIZES, add_schedule, add_sizes
+from .state import add_stop
 
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("fp32", "fp16", "bf16", "float32", "float16", "bfloat16")
@@ -55,6 +56,8 @@ DRAWING = (
     *SIZES,
     "emphasis",
     "noise",
+    "step_noise",
+    "noise_type",
 )
 PAINTING = ("strength", "mask_blur", "only_masked")
 
@@ -67,10 +70,12 @@ def parser(command: str, description: str) -> Parser:
     drawing = made.add_argument_group("drawing").add_argument
     add_canvas(drawing)
     _method(drawing)
+    _noise(drawing)
     add_sizes(made)
     add_model(made)
     add_running(made)
-    _output(made)
+    _how_many(add_output(made))
+    add_stop(made)
     return made
 
 
@@ -149,6 +154,20 @@ def _method(add: Callable[..., Any]) -> None:
     add_schedule(add)
 
 
+def _noise(add: Callable[..., Any]) -> None:
+    add(
+        "--step-noise",
+        type=choice(NOISE),
+        metavar="NAME",
+        help="generator of the noise that a sampler adds to its steps: cpu, device, nv; default: as --noise",
+    )
+    add(
+        "--noise-type",
+        metavar="NAME",
+        help="of the steps' noise: gaussian, brownian, pink, perlin, ...; NAME:option=value; see `samplers`",
+    )
+
+
 def _guidance(add: Callable[..., Any]) -> None:
     add(
         "--cfg",
@@ -220,7 +239,8 @@ def add_running(parser: Parser) -> None:
     add("--quiet", action="store_true", help="only errors")
 
 
-def _output(parser: Parser) -> None:
+def add_output(parser: Parser) -> Callable[..., Any]:
+    """What becomes of the pictures. Gives what adds to this group of options."""
     add = parser.add_argument_group("output").add_argument
     fields = " ".join(f"{{{name}}}" for name in FIELDS)
     add(
@@ -240,13 +260,6 @@ def _output(parser: Parser) -> None:
         metavar="N",
         help="of JPEG and WebP, default 95; WebP 100 is lossless",
     )
-    add(
-        "--count",
-        type=number(int, 1, 100_000),
-        metavar="N",
-        help="pictures in all; default: one a prompt, or --batch",
-    )
-    add("--batch", type=number(int, 1, 4096), metavar="N", help="pictures made at once; default 1")
     add("--grid", action="store_true", help="also save all pictures on one sheet")
     add(
         "--preview",
@@ -255,6 +268,17 @@ def _output(parser: Parser) -> None:
         help="show every N-th step (default 1) as sigmagraft-preview.png, removed at the end",
     )
     add("--json", action="store_true", help="print the result as JSON")
+    return add
+
+
+def _how_many(add: Callable[..., Any]) -> None:
+    add(
+        "--count",
+        type=number(int, 1, 100_000),
+        metavar="N",
+        help="pictures in all; default: one a prompt, or --batch",
+    )
+    add("--batch", type=number(int, 1, 4096), metavar="N", help="pictures made at once; default 1")
 
 
 def add_image(parser: Parser) -> None:

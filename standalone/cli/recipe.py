@@ -12,6 +12,7 @@ from typing import Any
 
 from ...core.errors import FileError, OptionError, nearest
 from .. import metadata, output
+from . import state
 from .options import DEFAULTS, LOADING
 
 Settings = dict[str, Any]
@@ -27,6 +28,8 @@ _TEXTS = (
     "schedule",
     "emphasis",
     "noise",
+    "step_noise",
+    "noise_type",
     "resize",
     "model_hash",
     "model_name",
@@ -52,9 +55,10 @@ def settings_of(args: Namespace) -> tuple[Settings, list[str]]:
     if name is not None:
         given["sampler"] = name
     schedule_options = _take_schedule(given)
-    recorded, notes = _from_picture(given) if "from_image" in given else ({}, [])
+    recorded, notes = _recorded(given)
     if name is not None and name != recorded.get("sampler"):
-        _drop(recorded, "options", "schedule", "schedule_options")  # they were the other sampler's
+        # they were the other sampler's
+        _drop(recorded, "options", "schedule", "schedule_options", "step_noise", "noise_type")
     _drop_steps(given, recorded)
     if given.get("guidance", recorded.get("guidance", "cfg")) != recorded.get("guidance", "cfg"):
         recorded.pop("cfg", None)  # it means something else there
@@ -63,6 +67,12 @@ def settings_of(args: Namespace) -> tuple[Settings, list[str]]:
     if schedule_options := recorded.get("schedule_options", {}) | schedule_options:
         settings["schedule_options"] = schedule_options
     return settings, notes
+
+
+def _recorded(given: Settings) -> tuple[Settings, list[str]]:
+    if "state" in given:
+        return state.read(given["state"], _usable), []
+    return _from_picture(given) if "from_image" in given else ({}, [])
 
 
 def _take_schedule(given: Settings) -> Settings:
@@ -91,15 +101,9 @@ def _drop(settings: Settings, *names: str) -> None:
 def _from_picture(given: Settings) -> tuple[Settings, list[str]]:
     path = given["from_image"]
     read = metadata.from_text(output.read_text(path))
-    settings = {name: value for name, value in read.settings.items() if _fits(name, value)}
+    settings = _usable(read.settings)
     if not settings:
         raise FileError("its text holds no settings that can be read", path, "A1111's or our parameters text")
-    for name in _PAIRS:
-        if name in settings:
-            settings[name] = tuple(settings[name])
-    for name in _PATHS:
-        if name in settings:
-            settings[name] = os.path.expanduser(settings[name])
     if "model" not in settings and "model" not in given:
         model = f"{settings.get('model_name', 'unknown')!r} (hash {settings.get('model_hash', 'unknown')})"
         raise OptionError(f"made with the model {model}", path, todo="name its file with --model")
@@ -108,6 +112,18 @@ def _from_picture(given: Settings) -> tuple[Settings, list[str]]:
     if settings.get("model", DEFAULTS["model"]) != DEFAULTS["model"] and "model" not in given:
         notes.append(f"{path}: its model is {settings['model']}")
     return settings, notes
+
+
+def _usable(read: Settings) -> Settings:
+    """Those of the settings, from anybody's file, that are of the kind they should be."""
+    settings = {name: value for name, value in read.items() if _fits(name, value)}
+    for name in _PAIRS:
+        if name in settings:
+            settings[name] = tuple(settings[name])
+    for name in _PATHS:
+        if name in settings:
+            settings[name] = os.path.expanduser(settings[name])
+    return settings
 
 
 def _fits(name: str, value: Any) -> bool:
@@ -129,6 +145,8 @@ def prompts_of(settings: Settings) -> list[str]:
     """The prompts of the run, one a picture. OptionError where there is none, FileError for a bad file."""
     if "prompt_file" in settings:
         prompts = _prompt_lines(settings["prompt_file"])
+    elif "prompts" in settings:
+        prompts = settings["prompts"]
     elif "prompt" in settings or "from_image" in settings:
         prompts = [settings.get("prompt", "")]
     else:
@@ -166,6 +184,7 @@ def check_names(settings: Settings) -> None:
     from ... import samplers
     from ..emphasis import find_emphasis
     from ..guidance_weight import check_guidance
+    from ..noise_settings import check_noise
 
     spec = _method(settings["sampler"])
     settings["sampler"] = spec.name
@@ -182,6 +201,7 @@ def check_names(settings: Settings) -> None:
         settings["options"][name] = known[name].check(value, f"sampler {spec.name}, option {name} = {value}")
     find_emphasis(settings["emphasis"])
     check_guidance(settings.get("guidance", "cfg"), settings.get("cfg"), settings.get("cfg_interval"))
+    check_noise(settings, spec, settings["options"])
 
 
 def _checked(options: Settings, spec: Any) -> Settings:

@@ -119,8 +119,10 @@ def test_the_first_step_draws_the_generators_second_noise(pipe: Pipeline) -> Non
     assert torch.corrcoef(torch.stack([added, second]))[0, 1].item() > 0.999
 
 
+ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
-import sys
+import runpy, sys
+runpy.run_path(sys.argv[3])["load"]()
 from sigmagraft.samplers import Recording
 from sigmagraft.standalone.pipeline import Pipeline
 result = Pipeline.load("bundled", device="cpu").resume(Recording.load(sys.argv[1]))
@@ -135,6 +137,7 @@ def test_the_bundled_model_in_another_process(tmp_path: Path) -> None:
     recording, state, picture = Recording(), tmp_path / "half.safetensors", tmp_path / "a.png"
     pipe("a red circle", recording=recording, stop_at=2, **settings)
     recording.save(state)
-    subprocess.run([sys.executable, "-c", CHILD, str(state), str(picture)], check=True, timeout=300)
+    command = [sys.executable, "-c", CHILD, str(state), str(picture), str(ROOT / "bootstrap.py")]
+    subprocess.run(command, check=True, timeout=300)
     with Image.open(picture) as resumed:
         assert resumed.tobytes() == whole.tobytes()
