@@ -6,13 +6,14 @@ of its own.
 
 from __future__ import annotations
 
+from . import table_adams as adams
 from . import table_ancestral as ancestral
 from . import table_distilled as distilled
+from . import table_dpm as dpm
 from . import table_edm as edm
 from . import table_flow as flow
 from . import table_inverse as inverse
 from . import table_sigma as sigma
-from . import table_solver as solver
 from . import table_stochastic as stochastic
 from .frozen import FrozenDict
 from .output import SchedulerOutput
@@ -63,19 +64,19 @@ class DPMSolverSDEScheduler(Scheduler, row=sigma.DPM_SDE):
     """DPM-Solver++ on the diffusion SDE with Brownian noise; two evaluations a step (arXiv:2211.01095)."""
 
 
-class DPMSolverMultistepScheduler(Scheduler, row=solver.DPM_MULTISTEP):
+class DPMSolverMultistepScheduler(Scheduler, row=dpm.DPM_MULTISTEP):
     """DPM-Solver and DPM-Solver++ of orders 1 to 3, on the ODE or the SDE (arXiv:2206.00927, 2211.01095)."""
 
 
-class DPMSolverSinglestepScheduler(Scheduler, row=solver.DPM_SINGLESTEP):
+class DPMSolverSinglestepScheduler(Scheduler, row=dpm.DPM_SINGLESTEP):
     """DPM-Solver and DPM-Solver++ whose steps of order p take p of the run's evaluations."""
 
 
-class DEISMultistepScheduler(Scheduler, row=solver.DEIS):
+class DEISMultistepScheduler(Scheduler, row=adams.DEIS):
     """DEIS in log-SNR (arXiv:2204.13902)."""
 
 
-class UniPCMultistepScheduler(Scheduler, row=solver.UNIPC):
+class UniPCMultistepScheduler(Scheduler, row=adams.UNIPC):
     """UniPC with B(h) = h (bh1) or exp(h) - 1 (bh2) (arXiv:2302.04867)."""
 
 
@@ -99,7 +100,7 @@ class EDMEulerScheduler(Scheduler, row=edm.EDM_EULER):
     """Euler's method for EDM models."""
 
 
-class EDMDPMSolverMultistepScheduler(Scheduler, row=solver.EDM_MULTISTEP):
+class EDMDPMSolverMultistepScheduler(Scheduler, row=edm.EDM_MULTISTEP):
     """DPM-Solver++ for EDM models."""
 
 

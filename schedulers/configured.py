@@ -83,7 +83,10 @@ class Configured:
 
     @classmethod
     def load_config(
-        cls, pretrained_model_name_or_path: str | os.PathLike[str], subfolder: str | None = None, **kwargs: Any
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        subfolder: str | None = None,
+        **kwargs: Any,
     ) -> dict[str, Any]:
         """The entries of the file as they are."""
         hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
@@ -98,7 +101,9 @@ class Configured:
         Entries this class does not know are kept for the next `from_config`; those that no class knows are warned of.
         """
         if not isinstance(config, Mapping):
-            raise OptionError(f"a config of type {type(config).__name__}", expected="other.config, or a dictionary")
+            raise OptionError(
+                f"a config of type {type(config).__name__}", expected="other.config, or a dictionary"
+            )
         defaulted = config.get(DEFAULTED) or ()
         entries = {k: v for k, v in config.items() if k not in defaulted and k != DEFAULTED}
         overriding = {k: kwargs.pop(k) for k in list(kwargs) if k in cls.defaults}
@@ -159,7 +164,9 @@ def signed(owner: type, name: str, leading: list[str], further: Mapping[str, Any
     names = list(further)
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return plain(self, *args[: len(leading)], **dict(zip(names, args[len(leading) :], strict=False)), **kwargs)
+        return plain(
+            self, *args[: len(leading)], **dict(zip(names, args[len(leading) :], strict=False)), **kwargs
+        )
 
     either = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(each, either) for each in ("self", *leading)]

@@ -18,7 +18,9 @@ def randn(shape: torch.Size, generator: Generators, device: torch.device, dtype:
     """Unit noise on `device`; a generator draws on its own device, a list of them image by image."""
     if isinstance(generator, Sequence):
         if len(generator) not in (1, shape[0]):
-            raise OptionError(f"{len(generator)} generators for a batch of {shape[0]}", expected="one, or one an image")
+            raise OptionError(
+                f"{len(generator)} generators for a batch of {shape[0]}", expected="one, or one an image"
+            )
         if len(generator) == 1:
             return randn(shape, generator[0], device, dtype)
         one = torch.Size((1, *shape[1:]))
@@ -42,7 +44,9 @@ class StepNoise:
         self.factor: Tensor | None = None
         self._draw: Callable[[], Tensor] | None = None
 
-    def set(self, like: Tensor, dtype: torch.dtype, generator: Generators = None, given: Tensor | None = None) -> None:
+    def set(
+        self, like: Tensor, dtype: torch.dtype, generator: Generators = None, given: Tensor | None = None
+    ) -> None:
         """Noise of `dtype` for the shape and device of `like`: `given`, or drawn from `generator` when asked for."""
         if given is not None and generator is not None:
             raise OptionError("both generator= and variance_noise=", "step", "one of them")

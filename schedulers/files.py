@@ -69,9 +69,15 @@ def _fetch(repo: str, subfolder: str | None, hub: dict[str, Any]) -> Path:
 def _explain(kind: str, error: Exception) -> tuple[str, str]:
     """One line and what to do; GatedRepoError is a RepositoryNotFoundError, so the name tells them apart."""
     if kind == "GatedRepoError":
-        return "this model is gated", "accept its terms on the hub and give your token (HF_TOKEN or `hf auth login`)"
+        return (
+            "this model is gated",
+            "accept its terms on the hub and give your token (HF_TOKEN or `hf auth login`)",
+        )
     if kind in ("RepositoryNotFoundError", "HFValidationError"):
-        return "no such folder here and no such model on the hub", "check the name; a private model needs a token"
+        return (
+            "no such folder here and no such model on the hub",
+            "check the name; a private model needs a token",
+        )
     if kind in ("EntryNotFoundError", "RemoteEntryNotFoundError"):
         return f"it has no {NAME} there", 'pass subfolder="scheduler" for a pipeline'
     if kind == "RevisionNotFoundError":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core.errors import OptionError
 
@@ -26,7 +26,10 @@ class FrozenDict(dict[str, Any]):
         return type(self), (dict(self),)
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise OptionError("a config cannot be changed", todo="make another: Class.from_config(config, name=value)")
+        raise OptionError(
+            "a config cannot be changed", todo="make another: Class.from_config(config, name=value)"
+        )
 
-    __setitem__ = __setattr__ = __delitem__ = __delattr__ = __ior__ = _refuse
-    setdefault = pop = popitem = update = clear = _refuse
+    if not TYPE_CHECKING:
+        __setitem__ = __setattr__ = __delitem__ = __delattr__ = __ior__ = _refuse
+        setdefault = pop = popitem = update = clear = _refuse

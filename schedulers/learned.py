@@ -20,7 +20,9 @@ def split(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
     return output[:, :channels], output[:, channels:]
 
 
-def factor(kind: str, variance: Tensor, levels: NoiseLevels, sigma: float, sigma_next: float) -> Tensor | None:
+def factor(
+    kind: str, variance: Tensor, levels: NoiseLevels, sigma: float, sigma_next: float
+) -> Tensor | None:
     """What multiplies noise of the posterior's deviation to have the predicted one; None on a step without noise.
 
     learned: variance is the variance itself. learned_range: its logarithm, as a place between that of the posterior

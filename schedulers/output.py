@@ -32,7 +32,11 @@ class SchedulerOutput:
         return "prev_sample", "pred_original_sample"
 
     def __getitem__(self, key: str | int | slice) -> Any:
-        return getattr(self, key) if isinstance(key, str) and key in self.keys() else self.to_tuple()[key]
+        if isinstance(key, str):
+            if key not in self.keys():
+                raise KeyError(key)
+            return getattr(self, key)
+        return self.to_tuple()[key]
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter(self.to_tuple())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -13,8 +13,8 @@ from ..core.errors import OptionError
 from ..samplers.spec import SamplerSpec
 from ..samplers.stepper import rehearse
 from .grid import Grid
+from .row import Row
 from .space import Space
-
 
 # relative length of a step between two places that are the same
 LITTLE = 1e-9
@@ -42,12 +42,18 @@ class Plan:
     Attributes:
         sigmas: of the walk. A step of no length at either end, as some configs have it, is one of 1e-9.
         evaluations: in order.
-        timesteps: their times on the device, int64 where `whole`.
+        timesteps: their times on the device, int64 where the row says so.
         times: the same as Python numbers.
     """
 
     def __init__(
-        self, spec: SamplerSpec, space: Space, grid: Grid, options: Mapping[str, Any], whole: bool, device: Any = None
+        self,
+        spec: SamplerSpec,
+        space: Space,
+        grid: Grid,
+        options: Mapping[str, Any],
+        row: Row,
+        device: Any = None,
     ) -> None:
         if grid.steps < 1:
             raise OptionError("no steps", "set_timesteps", expected="1 or more")
@@ -58,23 +64,24 @@ class Plan:
             self.sigmas[-1] *= 1 + LITTLE if rises else 1 - LITTLE
         elif self.sigmas[0] == self.sigmas[1]:
             self.sigmas[0] *= 1 - LITTLE
-        self.evaluations = self._evaluations(options)
+        self.evaluations = self._evaluations(options, row.inner)
         times = [evaluation.time for evaluation in self.evaluations]
-        dtype = torch.int64 if whole else torch.float32
+        dtype = torch.int64 if row.whole else torch.float32
         self.timesteps = torch.tensor(times, dtype=torch.float64).to(dtype).to(device)
         self.times: list[float] = self.timesteps.tolist()
 
-    def _evaluations(self, options: Mapping[str, Any]) -> list[Evaluation]:
+    def _evaluations(self, options: Mapping[str, Any], inner: bool) -> list[Evaluation]:
         found, before = [], -1
         for sigma, step in rehearse(self.spec, self.sigmas, self.space.levels, options):
-            found.append(Evaluation(sigma, step, self._time(sigma, step), step != before))
+            places = (step,) if inner else (step, step + 1)
+            found.append(Evaluation(sigma, step, self._time(sigma, places), step != before))
             before = step
         return found
 
-    def _time(self, sigma: float, step: int) -> float:
-        """The grid's own time for its places; of a level between them the training time."""
+    def _time(self, sigma: float, places: Sequence[int]) -> float:
+        """The grid's own time for its places; of any other level the training time."""
         times = self.grid.times
-        for place in (step, step + 1):
+        for place in places:
             if place < len(times) and sigma == self.sigmas[place]:
                 return times[place]
         return self.space.levels.timestep(sigma)
@@ -93,7 +100,9 @@ class Plan:
         if near is not None and near < len(self.times) and self.times[near] == time:
             return near
         found = [index for index, each in enumerate(self.times) if each == time]
-        found = found or [i for i, each in enumerate(self.times) if abs(each - time) <= 1e-4 * max(1.0, abs(each))]
+        found = found or [
+            i for i, each in enumerate(self.times) if abs(each - time) <= 1e-4 * max(1.0, abs(each))
+        ]
         if not found:
             low, high = min(self.times), max(self.times)
             raise OptionError(

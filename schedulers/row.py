@@ -45,6 +45,7 @@ class Row:
         order: evaluations of a step, as diffusers counts them.
         alone: no step needs to know of another, so any may be taken at any time.
         whole: timesteps are integers.
+        inner: evaluations inside a step are told the timestep of their level, not that of the step's end.
         floor: stands for alphas_cumprod 0 of zero terminal SNR; None leaves the 0.
         kin: whether it is one of the classes that list each other as compatible.
         start: (config, () -> largest ratio) -> what unit noise is multiplied by to begin with.
@@ -75,6 +76,7 @@ class Row:
     order: int = 1
     alone: bool = False
     whole: bool = True
+    inner: bool = False
     floor: float | None = None
     kin: bool = True
     start: Callable[[Config, Callable[[], float]], float] = unit

@@ -36,6 +36,8 @@ class Running(Basis):
 
     def set_timesteps(self, num_inference_steps: int | None = None, device: Any = None, **given: Any) -> None:
         """Lay out a run of so many steps, or at the `timesteps` or `sigmas` given. OptionError for what cannot be."""
+        if num_inference_steps is not None and num_inference_steps < 1:
+            raise OptionError(f"{num_inference_steps} steps", "set_timesteps", "1 or more")
         given = {name: value for name, value in given.items() if value is not None}
         self._lay_out(self.row.grid(self.config, self._training, num_inference_steps, **given), device)
         self.num_inference_steps = self._plan.grid.steps
@@ -44,7 +46,7 @@ class Running(Basis):
         row = self.row
         spec = row.sampler if isinstance(row.sampler, str) else row.sampler(self.config)
         self._options = row.options(self.config, grid, self._space)
-        plan = Plan(find_sampler(spec), self._space, grid, self._options, row.whole, device)
+        plan = Plan(find_sampler(spec), self._space, grid, self._options, row, device)
         self._walker = Walker(plan, self._noise, row.alone, row.resume)
         self._timesteps, self.begin_index = plan.timesteps, None
 

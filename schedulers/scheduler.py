@@ -126,14 +126,16 @@ class Scheduler(Noising):
     def _denoised(self, output: Tensor, sigma: float, x: Tensor, given: Tensor | None) -> Tensor:
         if given is not None:
             return given.to(x)
-        kind = self.config.get("prediction_type", self.row.prediction)
+        kind = str(self.config.get("prediction_type", self.row.prediction))
         skip, out = self._space.scalings(self.row.predictions.get(kind, PREDICTIONS.get(kind, kind)), sigma)
         output = output.to(x.device)
         if skip == 0.0 and out == 1.0:
             return output.to(x.dtype)
         return (x * skip).add_(output, alpha=out)
 
-    def _limited(self, x: Tensor, denoised: Tensor, asked: Evaluation, consistent: bool) -> tuple[Tensor, Tensor]:
+    def _limited(
+        self, x: Tensor, denoised: Tensor, asked: Evaluation, consistent: bool
+    ) -> tuple[Tensor, Tensor]:
         """x and a prediction within the range of the data, where the config asks for that."""
         config = self.config
         limit = next((name for name in self.row.limits if config.get(name)), None)

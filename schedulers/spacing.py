@@ -12,10 +12,18 @@ from ..samplers.betas import linspace
 
 RHO = 7.0  # of Karras' sequence in every class but EDM's, whose config has it
 BETA = 0.6  # both parameters of the beta sequence (arXiv:2407.12173)
-SWITCHES = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
+SWITCHES = (
+    "use_karras_sigmas",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "use_lu_lambdas",
+    "use_flow_sigmas",
+)
 
 
-def spaced(config: Mapping[str, Any], steps: int, *, beyond: int = 0, whole: bool = True, last: int | None = None) -> list[float]:
+def spaced(
+    config: Mapping[str, Any], steps: int, *, beyond: int = 0, whole: bool = True, last: int | None = None
+) -> list[float]:
     """`steps` falling timesteps by the config's timestep_spacing.
 
     linspace: evenly from the last of training to 0; leading: multiples of N // steps, plus steps_offset;

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from .grid import Grid, ipndm_grid, table_grid
+from .grid import Grid
+from .grid_table import every_timestep, ipndm_grid, table_grid
 from .row import Config, Options, Row
 from .space import Space, stretched
 from .table_common import (
@@ -14,7 +15,6 @@ from .table_common import (
     NOISY,
     PREDICTION,
     RESULT,
-    every_timestep,
     in_unit,
 )
 from .training import Training

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .grid import Grid, table_end
 from .row import Config
-from .space import Space, exploding, unit
+from .space import Space, exploding, flow, unit
 from .training import Training
 
 # what stands for alphas_cumprod 0 of zero terminal SNR where the ratio has to be finite
@@ -26,6 +25,8 @@ LEADING = {"timestep_spacing": "leading", "steps_offset": 0}
 LINSPACE = {"timestep_spacing": "linspace", "steps_offset": 0}
 SHIFTING = {"use_dynamic_shifting": False, "time_shift_type": "exponential"}
 PREDICTION = {"prediction_type": "epsilon"}
+ENDS = ("zero", "sigma_min")
+FLOW = {"use_flow_sigmas": False, "flow_shift": 1.0}
 RESULT = {"return_dict": True}
 NOISY = {"generator": None, "return_dict": True}
 CHURN = {"s_churn": 0.0, "s_tmin": 0.0, "s_tmax": float("inf"), "s_noise": 1.0}
@@ -35,14 +36,13 @@ NO_CHURN = {
 }
 
 
-def every_timestep(config: Config, training: Training) -> Grid:
-    """Each timestep of training, from the last to 0; to alpha 1."""
-    return Grid([*training.ratios[::-1], table_end(config, training)], [*map(float, reversed(range(len(training.ratios))))])
-
-
 def in_sigma(config: Config, training: Training) -> Space:
     return exploding(training.table)
 
 
 def in_unit(config: Config, training: Training) -> Space:
     return unit(training.table)
+
+
+def in_unit_or_flow(config: Config, training: Training) -> Space:
+    return flow(config.num_train_timesteps) if config.use_flow_sigmas else unit(training.table)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from ..samplers.consistency import ConsistencyLevels
-from .grid import consistency_grid, distilled_grid
+from .grid_sigma import consistency_grid
+from .grid_table import distilled_grid
 from .row import Config, Options, Row
 from .space import Space
 from .table_ancestral import CLIPPED

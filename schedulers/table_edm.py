@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 from ..samplers.levels import EDMLevels
-from .grid import edm_grid
+from .grid_sigma import edm_grid
 from .row import Config, Row
 from .space import Space
-from .table_common import CHURN, NO_CHURN, NOISY, PREDICTION
+from .table_common import CHURN, DYNAMIC, NO_CHURN, NOISY, PREDICTION
+from .table_dpm import CHOICES as DPM_CHOICES
+from .table_dpm import RENAMED, multistep_name, multistep_options
 
 LEVELS = {
     "sigma_min": 0.002,
@@ -46,5 +48,33 @@ EDM_EULER = Row(
     start=first,
     initial=lambda config, training: edm_grid(config, training, config.num_train_timesteps),
     choices=CHOICES,
+    predictions=PREDICTIONS,
+)
+
+EDM_MULTISTEP = Row(
+    sampler=multistep_name,
+    defaults={
+        **LEVELS,
+        "solver_order": 2,
+        **DYNAMIC,
+        "sample_max_value": 1.0,
+        "algorithm_type": "dpmsolver++",
+        "solver_type": "midpoint",
+        "lower_order_final": True,
+        "euler_at_final": False,
+        "final_sigmas_type": "zero",
+    },
+    grid=edm_grid,
+    space=in_edm,
+    options=multistep_options,
+    step=NOISY,
+    whole=False,
+    kin=False,
+    start=first,
+    initial=lambda config, training: edm_grid(config, training, config.num_train_timesteps),
+    pair=False,
+    choices={**DPM_CHOICES, **CHOICES, "algorithm_type": ("dpmsolver++", "sde-dpmsolver++")},
+    renamed=RENAMED,
+    limits=("thresholding",),
     predictions=PREDICTIONS,
 )

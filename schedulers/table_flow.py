@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .grid import flow_match_grid, full_flow_grid
+from .grid_flow import flow_match_grid, full_flow_grid
 from .row import Config, Row
 from .space import Space, flow
-from .table_common import CHURN, NO_CHURN, NOISY, SEQUENCES, SHIFTING
+from .table_common import CHURN, NO_CHURN, NOISY, SEQUENCES
 
 
 def in_flow(config: Config, training: None) -> Space:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from ..samplers.invert import inverse
-from .grid import inverse_solver_grid, inverse_table_grid
+from .grid_solver import inverse_solver_grid
+from .grid_table import inverse_table_grid
 from .row import Row
-from .table_common import BETAS, DYNAMIC, LINSPACE, PREDICTION, RESULT, SEQUENCES, in_unit
-from .table_solver import CHOICES, FLOW, RENAMED, STEP, in_unit_or_flow, multistep_name, multistep_options
+from .table_common import (
+    BETAS,
+    DYNAMIC,
+    FLOW,
+    LINSPACE,
+    PREDICTION,
+    RESULT,
+    SEQUENCES,
+    in_unit,
+    in_unit_or_flow,
+)
+from .table_dpm import CHOICES, RENAMED, STEP, multistep_name, multistep_options
 
 DDIM_INVERSE = Row(
     sampler=lambda config: inverse("ddim"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from .grid import sigma_grid
+from .grid_sigma import every_sigma, sigma_grid
 from .row import Row, spaced
 from .table_common import (
     BETAS,
@@ -17,7 +17,6 @@ from .table_common import (
     PREDICTION,
     RESULT,
     SEQUENCES,
-    every_timestep,
     in_sigma,
 )
 
@@ -32,7 +31,7 @@ LMS = Row(
     passed={"order": "order"},
     whole=False,
     start=spaced,
-    initial=every_timestep,
+    initial=every_sigma,
 )
 
 EULER = Row(
@@ -59,7 +58,7 @@ EULER = Row(
     whole=False,
     floor=FLOOR,
     start=spaced,
-    initial=every_timestep,
+    initial=every_sigma,
     choices={
         "interpolation_type": ("linear", "log_linear"),
         "timestep_type": ("discrete", "continuous"),
@@ -77,7 +76,7 @@ EULER_ANCESTRAL = Row(
     whole=False,
     floor=FLOOR,
     start=spaced,
-    initial=every_timestep,
+    initial=every_sigma,
 )
 
 HEUN = Row(
@@ -98,7 +97,7 @@ HEUN = Row(
     alone=True,
     whole=False,
     start=spaced,
-    initial=every_timestep,
+    initial=every_sigma,
     limits=("clip_sample",),
 )
 
@@ -112,8 +111,9 @@ KDPM2 = Row(
     order=2,
     alone=True,
     whole=False,
+    inner=True,
     start=spaced,
-    initial=every_timestep,
+    initial=every_sigma,
 )
 
 KDPM2_ANCESTRAL = Row(
@@ -126,8 +126,9 @@ KDPM2_ANCESTRAL = Row(
     order=2,
     alone=True,
     whole=False,
+    inner=True,
     start=spaced,
-    initial=every_timestep,
+    initial=every_sigma,
 )
 
 DPM_SDE = Row(
@@ -141,7 +142,8 @@ DPM_SDE = Row(
     order=2,
     alone=True,
     whole=False,
+    inner=True,
     start=spaced,
-    initial=every_timestep,
+    initial=every_sigma,
     brownian=True,
 )

@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any
 
 from ..core.errors import OptionError
-from .grid import Grid, solver_grid
+from .grid import Grid
+from .grid_solver import solver_grid
+from .plan import LITTLE
 from .row import Config, Options, Row
 from .space import Space
-from .table_common import BETAS, DYNAMIC, LINSPACE, NOISY, PREDICTION, SEQUENCES
-from .table_solver import FLOW, in_unit_or_flow
+from .table_common import BETAS, DYNAMIC, FLOW, LINSPACE, NOISY, PREDICTION, SEQUENCES, in_unit_or_flow
 
 NAME = "SASolverScheduler"
 
@@ -38,10 +39,11 @@ def stretch(grid: Grid, space: Space, steps: Sequence[int]) -> Options:
     times = [levels.time(space.level(ratio)) for ratio in grid.ratios]
 
     def share(step: int) -> float:
-        """Half way between the ends of this step and of the one before."""
+        """Half way between the ends of the step before and of this one."""
         if step >= grid.steps:
             return 1.0
-        return min(max(((times[step] + times[step + 1]) / 2 - first) / (last - first), 0.0), 1.0)
+        end = min(times[step + 1], times[step] * (1 - LITTLE))
+        return min(max(((times[step] + end) / 2 - first) / (last - first), 0.0), 1.0)
 
     return {"sde_start_percent": share(steps[0]), "sde_end_percent": share(steps[-1] + 1)}
 

@@ -29,7 +29,9 @@ class Walker:
         due: the evaluation that comes next; None before the first and after the last.
     """
 
-    def __init__(self, plan: Plan, noise: Noise, alone: bool, resume: tuple[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(
+        self, plan: Plan, noise: Noise, alone: bool, resume: tuple[str, Mapping[str, Any]] | None = None
+    ) -> None:
         self.plan, self.noise, self.alone = plan, noise, alone
         self.resume = resume
         self.due: int | None = None
@@ -52,7 +54,7 @@ class Walker:
             return begin
         if isinstance(timestep, torch.Tensor):
             if _same_memory(timestep, self.plan.timesteps):
-                return timestep.storage_offset()
+                return int(timestep.storage_offset())
             if self.due is not None and timestep.device.type != "cpu":
                 return self.due
             timestep = timestep.flatten()[0].item()
@@ -110,13 +112,18 @@ class Walker:
 
     def _begin(self, index: int, x: Tensor, given: Mapping[str, Any]) -> Walk:
         plan, asked = self.plan, self.plan.evaluations[index]
-        if not asked.first or not (self.alone or self.due is None or index == self._start or self._walk is None):
+        if not asked.first or not (
+            self.alone or self.due is None or index == self._start or self._walk is None
+        ):
             due = "the first of a step" if self.due is None else f"{plan.times[self.due]:g}"
             raise OptionError(
                 f"timestep {plan.times[index]:g} out of turn", "step", due, "follow scheduler.timesteps"
             )
         if given != self._given:
-            self._given, self._values = dict(given), resolve(plan.spec.options, given, f"sampler {plan.spec.name}")
+            self._given, self._values = (
+                dict(given),
+                resolve(plan.spec.options, given, f"sampler {plan.spec.name}"),
+            )
         self._start = index
         if self.alone:
             pair = plan.sigmas[asked.step : asked.step + 2]
