@@ -83,15 +83,21 @@ def families(specs: Iterable[SamplerSpec]) -> dict[str, list[SamplerSpec]]:
 
 def family(name: str, members: Sequence[SamplerSpec]) -> str:
     """A heading, a row for each sampler, and each option once with its range and who takes it."""
-    users: dict[Option, list[str]] = {}
+    users = takers(members)
+    lines = [name, show([HEAD, *map(row, members)])]
+    for option, names in users.items():
+        alone = sum(other.name == option.name for other in users) == 1
+        lines += option_lines("", [option], "" if alone else f" [{_some(names)}]")
+    return "\n".join(lines)
+
+
+def takers(members: Iterable[SamplerSpec]) -> dict[Option, list[str]]:
+    """Each option once, with the names of the samplers that take it."""
+    found: dict[Option, list[str]] = {}
     for spec in members:
         for option in spec.options:
-            users.setdefault(option, []).append(spec.name)
-    lines = [name, show([HEAD, *map(row, members)])]
-    for option, takers in users.items():
-        alone = sum(other.name == option.name for other in users) == 1
-        lines += option_lines("", [option], "" if alone else f" [{_some(takers)}]")
-    return "\n".join(lines)
+            found.setdefault(option, []).append(spec.name)
+    return found
 
 
 def _some(names: Sequence[str]) -> str:
