@@ -84,8 +84,8 @@ def dpm_adaptive(run: Run, x: Tensor) -> Method:
         budget.spend(1, sigma, last)
         denoised = yield x, sigma
         target = max(levels.sigma_of(FIRST), last)
-        x = Solver(levels).advance(x, sigma, target, [Solver(levels).known(x, denoised, sigma)])[0]
-        sigma = target
+        decay, gain = levels.exact(sigma, target)
+        x, sigma = (x * decay).add_(denoised, alpha=gain), target
     x = yield from _adapt(run, x, sigma, last, solver, budget)
     if run.sigmas[-1] == 0.0:
         run.index = len(run.sigmas) - 2
