@@ -30,12 +30,12 @@ sigmagraft "a castle" --guidance cfg++ --cfg 0.6                               #
 sigmagraft "a castle" --sampler k_diffusion:dpmpp_2m                           # the installed package's function
 ```
 
-**CFG++** (arXiv:2406.08070) takes the noise of a step from the unconditional prediction. A step decay x + gain D is the
-same with D = D_u + w (D_c - D_u), w = cfg alpha_next / gain, so it is guidance whose weight depends on the step: exactly
-the paper's for DDIM and Euler, exactly ComfyUI's `euler_cfg_pp` and `euler_ancestral_cfg_pp` (on flow `ddim:eta=1`), and
-for every other sampler the same weight at each of its evaluations. Its pull grows with the number of steps. Samplers
-that choose their own steps do not take it. `--cfg-interval 0.3-5.4` (sigma) or `20%-80%` (steps) guides only there
-(arXiv:2404.07724); elsewhere the prompt alone is evaluated, at half the cost.
+**CFG++** (arXiv:2406.08070) takes the noise of a step from the unconditional prediction. A step decay x + gain D is
+the same with D = D_u + w (D_c - D_u), w = cfg alpha_next / gain, so it is guidance whose weight depends on the step:
+exactly the paper's for DDIM and Euler, exactly ComfyUI's `euler_cfg_pp` and `euler_ancestral_cfg_pp` (on flow
+`ddim:eta=1`), and for every other sampler the same weight at each of its evaluations. Its pull grows with the number of
+steps. Samplers that choose their own steps do not take it. `--cfg-interval 0.3-5.4` (sigma) or `20%-80%` (steps) guides
+only there (arXiv:2404.07724); elsewhere the prompt alone is evaluated, at half the cost.
 
 **Functions in k-diffusion's convention**, the installed package's (`k_diffusion:NAME`, from
 `pip install --no-deps k-diffusion`) or your own (`pipe(prompt, sampler=function)`), run like samplers of ours: options
@@ -54,9 +54,9 @@ flow's x and sigmas. Ours are such functions too: `from sigmagraft.samplers impo
 - **noise**: always, or the option that adds it (on: by default). All figures are without noise.
 - **error at {BUDGETS[0]} and {BUDGETS[1]} NFE**: median relative RMS distance to the exact end on mixtures of 24 and 32
   Gaussians shaped like latents, with the most steps that so many evaluations pay for, on the schedule
-  `{SCHEDULE["ve"]}` (variance exploding) and `{SCHEDULE["flow"]}` (flow, shift 3) for every sampler alike. Euler's is the
-  one to beat. A schedule of its own (the last column but one) may suit a sampler better.
-- **{NONE}**: no figure, because the sampler always adds noise, chooses its own steps, or a step takes more evaluations."""
+  `{SCHEDULE["ve"]}` (variance exploding) and `{SCHEDULE["flow"]}` (flow, shift 3) for every sampler alike. Euler's is
+  the one to beat. A schedule of its own (the last column but one) may suit a sampler better.
+- **{NONE}**: no figure: the sampler always adds noise, chooses its own steps, or a step takes more evaluations."""
 HEAD = (
     "sampler",
     "label, also called",
