@@ -81,9 +81,10 @@ class Pipeline:
         """Pictures for ``prompt``, one for each of ``batch`` or of a list of prompts.
 
         ``settings`` are the fields of ``Request``: negative, size (width, height), steps, cfg (0 and 1: the prompt
-        alone, one evaluation a step), cfg_rescale, sampler, schedule, options (the sampler's), seed (image k of a
-        batch has seed + k), batch, image and strength, mask (white is repainted), mask_blur, only_masked (pixels
-        around the mask), clip_skip, emphasis, noise, step_noise and noise_type. ``callback`` is told of every step,
+        alone, one evaluation a step), cfg_rescale, sampler, options (the sampler's), schedule with schedule_options,
+        or sigmas or timesteps (your own falling list), seed (image k of a batch has seed + k), batch, image and strength, mask (white is repainted), mask_blur, only_masked (pixels
+        around the mask), clip_skip, original_size, crop, target_size and aesthetic_score (SDXL's, pixels), emphasis,
+        noise, step_noise and noise_type. ``callback`` is told of every step,
         ``decoded`` of every picture; what they raise ends the run. With ``stop_at`` the run ends after as many steps
         in ``recording``, which can be saved and given to ``resume``. OptionError for a setting that cannot work,
         OutOfMemory with what to lower.
