@@ -9,16 +9,74 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .samplers import SAMPLERS, SCHEDULES
+    from .schedulers import (
+        CMStochasticIterativeScheduler,
+        DDIMInverseScheduler,
+        DDIMScheduler,
+        DDPMScheduler,
+        DEISMultistepScheduler,
+        DPMSolverMultistepInverseScheduler,
+        DPMSolverMultistepScheduler,
+        DPMSolverSDEScheduler,
+        DPMSolverSinglestepScheduler,
+        EDMDPMSolverMultistepScheduler,
+        EDMEulerScheduler,
+        EulerAncestralDiscreteScheduler,
+        EulerDiscreteScheduler,
+        FlowMatchEulerDiscreteScheduler,
+        FlowMatchHeunDiscreteScheduler,
+        HeunDiscreteScheduler,
+        IPNDMScheduler,
+        KDPM2AncestralDiscreteScheduler,
+        KDPM2DiscreteScheduler,
+        LCMScheduler,
+        LMSDiscreteScheduler,
+        PNDMScheduler,
+        SASolverScheduler,
+        TCDScheduler,
+        UniPCMultistepScheduler,
+    )
     from .standalone.pipeline import Pipeline
 
 __version__ = "0.1.0"
 
-__all__ = ["SAMPLERS", "SCHEDULES", "Pipeline", "__version__"]
+__all__ = [
+    "SAMPLERS",
+    "SCHEDULES",
+    "CMStochasticIterativeScheduler",
+    "DDIMInverseScheduler",
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepInverseScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EDMDPMSolverMultistepScheduler",
+    "EDMEulerScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchHeunDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "IPNDMScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LCMScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "Pipeline",
+    "SASolverScheduler",
+    "TCDScheduler",
+    "UniPCMultistepScheduler",
+    "__version__",
+]
 
 _HOME = {
     "Pipeline": ".standalone.pipeline",
     "SAMPLERS": ".samplers",
     "SCHEDULES": ".samplers",
+    **{name: ".schedulers" for name in __all__ if name.endswith("Scheduler")},
 }
 
 

@@ -120,4 +120,33 @@ class DPMSolverMultistepInverseScheduler(Scheduler, row=inverse.MULTISTEP_INVERS
     """DPM-Solver and DPM-Solver++ upwards."""
 
 
-__all__ = ["FrozenDict", "Scheduler", "SchedulerOutput"]
+__all__ = [
+    "CMStochasticIterativeScheduler",
+    "DDIMInverseScheduler",
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepInverseScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EDMDPMSolverMultistepScheduler",
+    "EDMEulerScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchHeunDiscreteScheduler",
+    "FrozenDict",
+    "HeunDiscreteScheduler",
+    "IPNDMScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LCMScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "SASolverScheduler",
+    "Scheduler",
+    "SchedulerOutput",
+    "TCDScheduler",
+    "UniPCMultistepScheduler",
+]

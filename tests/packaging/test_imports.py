@@ -15,6 +15,7 @@ MIDDLE = {"samplers", "loras", "controlnet"}
 MAY_IMPORT = {
     "core": {"core"},
     **{folder: {"core", folder} for folder in MIDDLE},
+    "schedulers": {"core", "samplers", "schedulers"},
     "standalone": {"core", "standalone", *MIDDLE},
     "hosts": {"core", "hosts", *MIDDLE},
 }
