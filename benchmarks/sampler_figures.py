@@ -114,7 +114,9 @@ def smooth_case(process: str) -> tuple[Smooth, Tensor, Tensor]:
 def error(spec: SamplerSpec, process: str, budget: int) -> float | None:
     """Median over images of the RMS distance to the ODE's end, relative, at no more than `budget` evaluations."""
     levels, name = LEVELS[process], SCHEDULE[process]
-    steps = most_steps(spec, name, budget, levels, options(spec)) if measurable(spec, process) else None
+    if not measurable(spec, process):
+        return None
+    steps = most_steps(spec, lambda n: schedule(name, n, levels), budget, levels, options(spec))
     if steps is None:
         return None
     found = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core.errors import OptionError
 from .guest import walk
 from .levels import NoiseLevels
-from .schedules import MAX_STEPS, ScheduleSpec, schedule
+from .schedules import MAX_STEPS
 from .spec import SamplerSpec
 
 
@@ -34,20 +34,23 @@ def evaluations_of(
 
 def most_steps(
     spec: SamplerSpec,
-    name: str | ScheduleSpec,
+    sigmas_of: Callable[[int], Sequence[float]],
     evaluations: int,
     levels: NoiseLevels,
     options: Mapping[str, Any] | None = None,
 ) -> int | None:
-    """The most steps of a schedule that take at most so many evaluations; None if a single step takes more.
+    """The most steps that take at most so many evaluations; None if a single step takes more.
 
     An adaptive sampler, which cannot be counted beforehand, gets as many steps as evaluations.
+
+    Args:
+        sigmas_of: a schedule's sigmas for a number of steps; OptionError where it has not so many.
     """
 
     def fits(steps: int) -> bool:
         try:
-            return evaluations_of(spec, schedule(name, steps, levels), levels, options) <= evaluations
-        except OptionError:  # more steps than the schedule has
+            return evaluations_of(spec, sigmas_of(steps), levels, options) <= evaluations
+        except OptionError:
             return False
 
     if spec.adaptive:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,44 +14,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..core.errors import OptionError, SigmaGraftError
-from ..samplers import SCHEDULES, NoiseLevels
+from ..core.errors import SigmaGraftError
 from ..samplers.cost import most_steps
-from ..samplers.foreign import find_method
-from ..samplers.spec import SamplerSpec
 from . import latents
 from .memory import memory_errors
 from .pipeline import Pipeline
 from .request import Request
 from .run import Run
-
-
-@dataclass(frozen=True)
-class Way:
-    """A sampler with its options and a schedule ("" is the sampler's own)."""
-
-    sampler: str
-    schedule: str = ""
-    options: tuple[tuple[str, Any], ...] = ()
-
-    @property
-    def spec(self) -> SamplerSpec:
-        return find_method(self.sampler)
-
-    @property
-    def name(self) -> str:
-        """As the command line writes it: `euler:s_churn=1 karras`."""
-        options = ",".join(f"{name}={value}" for name, value in self.options)
-        return (
-            f"{self.sampler}{':' if options else ''}{options} {self.schedule or self.spec.default_schedule}"
-        )
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether its walk adds noise, so that it does not tend to the reference's picture."""
-        spec = self.spec
-        given = dict(self.options).get(spec.noise_option or "")
-        return spec.stochastic if given is None else float(given) != 0.0
+from .steps import sigmas_of
+from .ways import Way
 
 
 @dataclass(frozen=True)
@@ -75,6 +46,7 @@ class Entry:
             "sampler": self.way.sampler,
             "schedule": self.way.schedule or self.way.spec.default_schedule,
             "options": dict(self.way.options),
+            "schedule_options": dict(self.way.schedule_options),
             "stochastic": self.way.stochastic,
             "steps": self.steps,
             "evaluations": self.evaluations,
@@ -139,14 +111,27 @@ class Comparison:
 
     def steps_for(self, way: Way, evaluations: int) -> int | None:
         """The most steps that take no more than so many evaluations; None if a single one takes more."""
-        name = way.schedule or way.spec.default_schedule
-        return most_steps(way.spec, name, evaluations, self.pipe.levels, dict(way.options))
+
+        def sigmas(steps: int) -> list[float]:
+            return sigmas_of(self._request(way, steps), way.spec, self.pipe.levels, self.pipe.info)
+
+        return most_steps(way.spec, sigmas, evaluations, self.pipe.levels, dict(way.options))
+
+    def _request(self, way: Way, steps: int) -> Request:
+        own = {
+            "sampler": way.sampler,
+            "options": dict(way.options),
+            "schedule": way.schedule or None,
+            "schedule_options": dict(way.schedule_options) or None,
+            "steps": steps,
+        }
+        request = Request.of(self.prompt, {**self.settings, **own})
+        request.resolve(self.pipe.info, self.pipe.model.vae.factor)
+        return request
 
     @torch.inference_mode()
     def _walk(self, way: Way, steps: int) -> Drawn:
-        own = {"sampler": way.sampler, "schedule": way.schedule or None, "steps": steps}
-        request = Request.of(self.prompt, {**self.settings, **own, "options": dict(way.options)})
-        request.resolve(self.pipe.info, self.pipe.model.vae.factor)
+        request = self._request(way, steps)
         run = _Counted(self.pipe, request)
         if self._encoded is not None:
             run.encoded = self._encoded
@@ -174,23 +159,6 @@ class _Counted(Run):
             return denoise(x, sigma)
 
         return counted
-
-
-def ways(samplers: Iterable[tuple[str, Mapping[str, Any]]], schedules: Sequence[str]) -> list[Way]:
-    """Every sampler with every schedule, or with its own where there is none; names brought to the registered ones.
-
-    Raises OptionError for an unknown name or option.
-    """
-    found: list[Way] = []
-    for name, options in samplers:
-        spec = find_method(name)
-        checked = spec.run([1.0, 0.0], NoiseLevels.edm(0.1, 2.0), None, options)
-        values = tuple((key, getattr(checked, key)) for key in options)
-        found += [Way(spec.name, SCHEDULES[kind].name if kind else "", values) for kind in schedules or [""]]
-    doubled = [way.name for number, way in enumerate(found) if way in found[:number]]
-    if doubled:
-        raise OptionError(f"{doubled[0]!r} twice", expected="each once")
-    return found
 
 
 def relative(x: Tensor, reference: Tensor) -> float:

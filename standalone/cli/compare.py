@@ -12,11 +12,12 @@ from ...core.errors import OptionError
 from .. import output
 from ..progress import Progress
 from . import compare_files, generate, options, recipe
-from .options import LOADING
+from .options import LOADING, SIZES
 from .parser import Parser, named, number
 
 if TYPE_CHECKING:
-    from ..compare import Comparison, Entry, Way
+    from ..compare import Comparison, Entry
+    from ..ways import Way
 
 Named = tuple[str, dict[str, str]]
 OURS = ("samplers", "schedules", "equal_nfe", "reference", "reference_schedule", "reference_steps")
@@ -28,6 +29,7 @@ SHARED = (
     "cfg_rescale",
     "cfg_interval",
     "clip_skip",
+    *SIZES,
     "emphasis",
     "noise",
 )
@@ -58,7 +60,12 @@ def _parser() -> Parser:
     made.add_argument("prompt", nargs="*", metavar="PROMPT", help="what the picture shows")
     add = made.add_argument_group("what is compared").add_argument
     add("--samplers", type=methods, metavar="A,B", help="such as euler,dpmpp_2m,k_diffusion:heun,ddim:eta=1")
-    add("--schedules", type=names, metavar="X,Y", help="each sampler with each; default: the sampler's own")
+    add(
+        "--schedules",
+        type=methods,
+        metavar="X,Y",
+        help="such as karras:rho=5,normal; default: the sampler's own",
+    )
     add("--steps", type=counts, metavar="N,N", help="numbers of steps; default 8,20")
     add(
         "--equal-nfe",
@@ -67,10 +74,11 @@ def _parser() -> Parser:
         help="instead: numbers of model evaluations; each sampler takes the steps they allow",
     )
     add("--reference", type=named, metavar="NAME", help="what is measured against; default dpmpp_2m")
-    add("--reference-schedule", metavar="NAME", help="default karras")
+    add("--reference-schedule", type=named, metavar="NAME", help="default karras")
     add("--reference-steps", type=number(int, 1, 1000), metavar="N", help="default 200")
     options.add_prompts(made)
     options.add_canvas(made.add_argument_group("drawing").add_argument)
+    options.add_sizes(made)
     options.add_model(made)
     options.add_running(made)
     add = made.add_argument_group("output").add_argument
@@ -88,30 +96,29 @@ def methods(text: str) -> list[Named]:
         else:
             pieces.append(piece)
     if not pieces:
-        raise ArgumentTypeError("no sampler named")
+        raise ArgumentTypeError("no name")
     return [named(piece) for piece in pieces]
-
-
-def names(text: str) -> list[str]:
-    """`a,b`."""
-    return [piece.strip() for piece in text.split(",") if piece.strip()]
 
 
 def counts(text: str) -> list[int]:
     """`8,20`: whole numbers from 1 to 1000."""
     one: Callable[[str], float] = number(int, 1, 1000)
-    return [int(one(piece)) for piece in names(text)]
+    return [int(one(piece)) for piece in text.split(",") if piece.strip()]
 
 
 def _compare(prompt: str, settings: dict[str, Any], asked: dict[str, Any], progress: Progress) -> int:
-    from .. import compare
+    from .. import compare, ways
     from ..guidance_weight import check_guidance
 
-    walks = compare.ways(asked.get("samplers", [("euler", {}), ("dpmpp_2m", {})]), asked.get("schedules", []))
-    (fine,) = compare.ways(
-        [asked.get("reference", ("dpmpp_2m", {}))], [asked.get("reference_schedule", "karras")]
+    walks = ways.listed(asked.get("samplers", [("euler", {}), ("dpmpp_2m", {})]), asked.get("schedules", []))
+    (fine,) = ways.listed(
+        [asked.get("reference", ("dpmpp_2m", {}))], [asked.get("reference_schedule", ("karras", {}))]
     )
-    recipe.check_names({**settings, "sampler": fine.sampler, "options": dict(fine.options)})
+    shared = {name: settings[name] for name in SHARED if name in settings} | {"seed": settings["seed"]}
+    shared["cfg"] = check_guidance(
+        shared.get("guidance", "cfg"), shared.get("cfg"), shared.get("cfg_interval")
+    )
+    recipe.check_names({**shared, "sampler": fine.sampler, "options": dict(fine.options)})
     folder = Path(settings.get("out", f"outputs/compare-{settings['seed']}"))
     output.check_folder(folder.parent)
     loading = {name: settings[name] for name in LOADING if name in settings}
@@ -120,10 +127,6 @@ def _compare(prompt: str, settings: dict[str, Any], asked: dict[str, Any], progr
     }
     pipe = generate.load_pipeline(source=settings["model"], progress=progress.loading, **loading)
     progress.close()
-    shared = {name: settings[name] for name in SHARED if name in settings} | {"seed": settings["seed"]}
-    shared["cfg"] = check_guidance(
-        shared.get("guidance", "cfg"), shared.get("cfg"), shared.get("cfg_interval")
-    )
     reference = compare.Entry(fine, "reference", asked.get("reference_steps", 200))
     made = compare.Comparison(pipe, prompt, shared, reference)
     entries: list[Entry] = []

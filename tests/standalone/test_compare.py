@@ -14,10 +14,11 @@ from sigmagraft.samplers import SAMPLERS, NoiseLevels, SamplerSpec, schedule
 from sigmagraft.samplers.cost import evaluations_of, most_steps
 from sigmagraft.standalone import encode
 from sigmagraft.standalone.chart import Curve, plot, ticks
-from sigmagraft.standalone.compare import Comparison, Entry, Way, psnr, relative, ways
+from sigmagraft.standalone.compare import Comparison, Entry, psnr, relative
 from sigmagraft.standalone.lettering import shortened, width, wrapped
 from sigmagraft.standalone.pipeline import Pipeline
 from sigmagraft.standalone.sheet import Picture, labelled
+from sigmagraft.standalone.ways import Way, listed
 
 from .small import small_model
 
@@ -87,7 +88,7 @@ def test_equal_cost_is_the_most_that_fits(spec: SamplerSpec, levels: NoiseLevels
     def cost(steps: int) -> int:
         return evaluations_of(spec, schedule("normal", steps, levels), levels)
 
-    steps = most_steps(spec, "normal", 16, levels)
+    steps = most_steps(spec, lambda n: schedule("normal", n, levels), 16, levels)
     if steps is None:
         assert cost(1) > 16
     else:
@@ -95,11 +96,11 @@ def test_equal_cost_is_the_most_that_fits(spec: SamplerSpec, levels: NoiseLevels
 
 
 def test_ways() -> None:
-    made = ways([("Euler a", {"eta": "0"}), ("k_heun", {})], ["Karras", "normal"])
+    made = listed([("Euler a", {"eta": "0"}), ("k_heun", {})], [("Karras", {"rho": "5"}), ("normal", {})])
     assert [way.name for way in made] == [
-        "euler_ancestral:eta=0.0 karras",
+        "euler_ancestral:eta=0.0 karras:rho=5.0",
         "euler_ancestral:eta=0.0 normal",
-        "heun karras",
+        "heun karras:rho=5.0",
         "heun normal",
     ]
     assert [way.stochastic for way in made] == [False] * 4
@@ -108,11 +109,12 @@ def test_ways() -> None:
     for samplers, schedules, message in (
         ([("eular", {})], [], "'euler'"),
         ([("euler", {"churn": 1})], [], "'s_churn'"),
-        ([("euler", {})], ["karas"], "'karras'"),
+        ([("euler", {})], [("karas", {})], "'karras'"),
+        ([("euler", {})], [("karras", {"rh": 5})], "'rho'"),
         ([("euler", {}), ("k_euler", {})], [], "twice"),
     ):
         with pytest.raises(OptionError, match=message):
-            ways(samplers, schedules)
+            listed(samplers, schedules)
 
 
 def test_measures() -> None:

@@ -109,6 +109,7 @@ def test_reading_lists() -> None:
         ("--samplers euler:churn=1", ["'churn'", "'s_churn'"]),
         ("--samplers euler,euler", ["twice"]),
         ("--schedules karas", ["'karras'"]),
+        ("--schedules karras:rh=5", ["'rho'"]),
         ("--steps 8,0", ["--steps", "'0'"]),
         ("--steps 8 --equal-nfe 8", ["one of them"]),
         ("--reference huen", ["'heun'"]),
