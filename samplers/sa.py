@@ -76,7 +76,7 @@ NOISY = {
 }
 
 
-@sampler("sa_solver", label="SA-Solver", **DECLARED, **NOISY)
+@sampler("sa_solver", label="SA-Solver", aliases=("sasolver",), **DECLARED, **NOISY)
 def sa_solver(run: Run, x: Tensor) -> Method:
     """Predict, evaluate, correct: the correction is by the evaluation that the next step makes anyway."""
     return stochastic_adams(run, x, run.eta, run.s_noise)
