@@ -81,12 +81,13 @@ class Pipeline:
         """Pictures for ``prompt``, one for each of ``batch`` or of a list of prompts.
 
         ``settings`` are the fields of ``Request``: negative, size (width, height), steps, cfg (0 and 1: the prompt
-        alone, one evaluation a step), cfg_rescale, sampler, options (the sampler's), schedule with schedule_options,
-        or sigmas or timesteps (your own falling list), seed (image k of a batch has seed + k), batch, image and
-        strength, mask (white is repainted), mask_blur, only_masked (pixels around the mask), clip_skip,
-        original_size, crop, target_size and aesthetic_score (SDXL's, pixels), emphasis, noise, step_noise and
-        noise_type. ``callback`` is told of every step, ``decoded`` of every picture; what they raise ends the run.
-        With ``stop_at`` the run ends after as many steps in ``recording``, which can be saved and given to
+        alone, one evaluation a step), guidance ("cfg" or "cfg++"), cfg_interval ("0.3-5.4" in sigma, "20%-80%" of the
+        steps), cfg_rescale, sampler (a name, or a function in k-diffusion's convention), options (its own), schedule
+        with schedule_options, or sigmas or timesteps (your own falling list), seed (image k of a batch has seed + k),
+        batch, image and strength, mask (white is repainted), mask_blur, only_masked (pixels around the mask),
+        clip_skip, original_size, crop, target_size and aesthetic_score (SDXL's, pixels), emphasis, noise, step_noise
+        and noise_type. ``callback`` is told of every step, ``decoded`` of every picture; what they raise ends the
+        run. With ``stop_at`` the run ends after as many steps in ``recording``, which can be saved and given to
         ``resume``. OptionError for a setting that cannot work, OutOfMemory with what to lower.
         """
         if stop_at is not None and recording is None:

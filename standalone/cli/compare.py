@@ -147,9 +147,11 @@ def _entries(
     made: Comparison, walks: Sequence[Way], asked: dict[str, Any], progress: Progress
 ) -> Iterable[Entry]:
     progress.note(f"reference: {compare_files.line(made.reference)}")
+    equal = "equal_nfe" in asked
+    columns = asked.get("equal_nfe") or asked.get("steps") or [8, 20]
     for way in walks:
-        for column in asked.get("equal_nfe") or asked.get("steps") or [8, 20]:
-            equal = "equal_nfe" in asked
+        # one that chooses its own steps takes the same whatever is asked
+        for column in columns[:1] if way.spec.adaptive else columns:
             steps = made.steps_for(way, column) if equal else column
             entry = made.entry(way, steps, f"{column} evaluations" if equal else f"{column} steps")
             progress.note(compare_files.line(entry))

@@ -73,6 +73,11 @@ def test_equal_evaluations(run: Run, loaded: Loaded) -> None:
     assert (Path("x") / "grid.png").exists()
 
 
+def test_a_sampler_with_steps_of_its_own_walks_once(run: Run, loaded: Loaded) -> None:
+    answer = run("compare", "--samplers", "dpm_adaptive,euler", "--equal-nfe", "2,3", *QUICK, "--json", "a")
+    assert [e["sampler"] for e in json.loads(answer.out)["entries"]] == ["dpm_adaptive", "euler", "euler"]
+
+
 def test_one_that_fails_does_not_stop_the_others(run: Run, loaded: Loaded) -> None:
     answer = run(
         "compare",
