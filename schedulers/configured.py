@@ -162,8 +162,12 @@ def signed(owner: type, name: str, leading: list[str], further: Mapping[str, Any
     """Give `owner` its own `name`, whose signature can be inspected as pipelines do: `leading`, then `further`."""
     plain = getattr(owner, name)
     names = list(further)
+    known = {*leading, *further}
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not kwargs.keys() <= known or len(args) > len(known):
+            what = ", ".join(kwargs.keys() - known) or f"{len(args)} arguments"
+            raise TypeError(f"{owner.__name__}.{name} got an unexpected argument: {what}")
         return plain(
             self, *args[: len(leading)], **dict(zip(names, args[len(leading) :], strict=False)), **kwargs
         )

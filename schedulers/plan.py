@@ -67,8 +67,10 @@ class Plan:
         self.evaluations = self._evaluations(options, row.inner)
         times = [evaluation.time for evaluation in self.evaluations]
         dtype = torch.int64 if row.whole else torch.float32
-        self.timesteps = torch.tensor(times, dtype=torch.float64).to(dtype).to(device)
-        self.times: list[float] = self.timesteps.tolist()
+        told = torch.tensor(times, dtype=torch.float64).to(dtype)
+        # what the entries of `timesteps` are as numbers, so that none is ever read off a device
+        self.times: list[float] = told.tolist()
+        self.timesteps = told.to(device)
 
     def _evaluations(self, options: Mapping[str, Any], inner: bool) -> list[Evaluation]:
         found, before = [], -1

@@ -29,10 +29,11 @@ class Scheduler(Noising):
     `pred_original_sample`, and through `prev_sample` where the method is of one evaluation and has no memory.
 
     Attributes:
-        noise_sampler: (sigma, sigma_next) -> noise for the classes that follow a Brownian path; None makes one.
+        noise_sampler: (sigma, sigma_next) -> noise, in place of a step's own; None leaves it that.
     """
 
     noise_sampler: Noise | None = None
+
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """The network's input: c_in times the sample, which is the sample itself unless noise explodes."""
@@ -92,13 +93,13 @@ class Scheduler(Noising):
         self._noise.set(x, torch.float32 if self.row.float_noise else dtype, generator, given)
         if self.row.eager:
             self._noise.draw_now()
-        if self.row.brownian and self._running.due is None:
+        if self.noise_sampler is not None:
+            self._noise.path = self.noise_sampler
+        elif self.row.brownian and (self._noise.path is None or self._running.due is None):
             self._noise.path = self._path(x)
 
     def _path(self, x: Tensor) -> Noise:
         """Brownian noise, an image's by its seed in noise_sampler_seed: one for each, or the first of them."""
-        if self.noise_sampler is not None:
-            return self.noise_sampler
         seed = self.config.noise_sampler_seed
         if seed is None:
             seed = int(torch.randint(0, 2**63 - 1, ()).item())
