@@ -18,6 +18,7 @@ from . import table_stochastic as stochastic
 from .frozen import FrozenDict
 from .output import SchedulerOutput
 from .scheduler import Scheduler
+from .shifted import FlowScheduler
 
 
 class DDIMScheduler(Scheduler, row=ancestral.DDIM):
@@ -104,11 +105,11 @@ class EDMDPMSolverMultistepScheduler(Scheduler, row=edm.EDM_MULTISTEP):
     """DPM-Solver++ for EDM models."""
 
 
-class FlowMatchEulerDiscreteScheduler(Scheduler, row=flow.FLOW_EULER):
+class FlowMatchEulerDiscreteScheduler(FlowScheduler, row=flow.FLOW_EULER):
     """Euler's method on rectified flow."""
 
 
-class FlowMatchHeunDiscreteScheduler(Scheduler, row=flow.FLOW_HEUN):
+class FlowMatchHeunDiscreteScheduler(FlowScheduler, row=flow.FLOW_HEUN):
     """Heun's method on rectified flow; two evaluations a step."""
 
 

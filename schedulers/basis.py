@@ -27,7 +27,8 @@ class Basis(Configured):
         super().__init_subclass__(**kwargs)
         if row is None:
             return
-        cls.row, cls.defaults, cls.kin, cls.order = row, row.defaults, row.kin, row.order
+        cls.row, cls.defaults, cls.order = row, row.defaults, row.order
+        cls.kin, cls.listed = row.kin, row.kin if row.listed is None else row.listed
         Configured.known[cls.__name__] = cls
         signed(cls, "__init__", [], row.defaults)
         signed(cls, "set_timesteps", ["num_inference_steps"], {"device": None, **row.arguments})

@@ -32,6 +32,7 @@ class Configured:
     defaults: ClassVar[Mapping[str, Any]] = {}
     known: ClassVar[dict[str, type[Configured]]] = {}
     kin: ClassVar[bool] = False
+    listed: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._internal_dict = FrozenDict(self._entries(args, kwargs))
@@ -130,7 +131,7 @@ class Configured:
 
     @classmethod
     def _compatible(cls) -> list[type[Configured]]:
-        return [other for other in cls.known.values() if other is cls or (cls.kin and other.kin)]
+        return [other for other in cls.known.values() if other is cls or (cls.kin and other.listed)]
 
     def to_json_string(self) -> str:
         """The config as sorted JSON, with `_class_name`, as it is saved and printed."""

@@ -37,6 +37,7 @@ def solver_grid(
         round_cosine: Karras' timesteps are rounded on the cosine schedule too; what is not whole is cut off.
     """
     only_one(num_inference_steps=steps, timesteps=timesteps)
+    shift_of(config, mu, 1.0, needed=False)
     if config.use_flow_sigmas:
         ratios = [1.0 - alpha for alpha in linspace(1.0, 1 / config.num_train_timesteps, (steps or 0) + 1)]
         return _flow(config, training, ratios[:0:-1], mu, sequence_end)
@@ -114,7 +115,7 @@ def _flow(
     config: Config, training: Training, sigmas: Sequence[float], mu: float | None, in_sequence: bool
 ) -> Grid:
     """`sigmas` of rectified flow, shifted by the config's flow_shift or by mu."""
-    shift = shift_of(config, mu, config.flow_shift)
+    shift = shift_of(config, mu, config.flow_shift, needed=False)
     ratios = [shifted(sigma, shift) for sigma in sigmas]
     times = [float(int(sigma * config.num_train_timesteps)) for sigma in ratios]
     return Grid([*ratios, _end(config, training, ratios, in_sequence)], times)

@@ -19,6 +19,10 @@ def nothing(config: Config, grid: Grid, space: Space) -> Options:
     return {}
 
 
+def by_config(config: Config) -> str:
+    return config.get("prediction_type", "epsilon")
+
+
 def unit(config: Config, largest: Callable[[], float]) -> float:
     return 1.0
 
@@ -47,7 +51,8 @@ class Row:
         whole: timesteps are integers.
         inner: evaluations inside a step are told the timestep of their level, not that of the step's end.
         floor: stands for alphas_cumprod 0 of zero terminal SNR; None leaves the 0.
-        kin: whether it is one of the classes that list each other as compatible.
+        kin: whether it lists the classes that are compatible with one another as its own.
+        listed: whether it is one of those; None is as `kin` says.
         start: (config, () -> largest ratio) -> what unit noise is multiplied by to begin with.
         initial: (config, training) -> the places of a run without `set_timesteps`; None where it has to be called.
         pair: whether `return_dict=False` gives the prediction of x0 too.
@@ -56,7 +61,7 @@ class Row:
         limits: which of `thresholding`, `clip_sample` and `clip_denoised` the class heeds, the first that is on.
         loose: a limit leaves the noise of the prediction as it was, unless use_clipped_model_output is given.
         predictions: prediction_type -> the name the levels have for it, where that is not the usual one.
-        prediction: prediction_type of a class whose config has none.
+        prediction: config -> the prediction_type of a class whose config has none.
         table: `add_noise` goes by the timesteps of training, not by those of the run.
         float_noise: noise is drawn in float32 whatever the model's dtype.
         eager: a step's noise is drawn whether it is used or not.
@@ -79,6 +84,7 @@ class Row:
     inner: bool = False
     floor: float | None = None
     kin: bool = True
+    listed: bool | None = None
     start: Callable[[Config, Callable[[], float]], float] = unit
     initial: Callable[[Config, Any], Grid] | None = None
     pair: bool = True
@@ -87,7 +93,7 @@ class Row:
     limits: tuple[str, ...] = ()
     loose: bool = False
     predictions: Mapping[str, str] = field(default_factory=dict)
-    prediction: str = "epsilon"
+    prediction: Callable[[Config], str] = by_config
     table: bool = False
     float_noise: bool = False
     eager: bool = False

@@ -34,7 +34,6 @@ class Scheduler(Noising):
 
     noise_sampler: Noise | None = None
 
-
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """The network's input: c_in times the sample, which is the sample itself unless noise explodes."""
         if not self._space.scaled:
@@ -127,7 +126,7 @@ class Scheduler(Noising):
     def _denoised(self, output: Tensor, sigma: float, x: Tensor, given: Tensor | None) -> Tensor:
         if given is not None:
             return given.to(x)
-        kind = str(self.config.get("prediction_type", self.row.prediction))
+        kind = self.row.prediction(self.config)
         skip, out = self._space.scalings(self.row.predictions.get(kind, PREDICTIONS.get(kind, kind)), sigma)
         output = output.to(x.device)
         if skip == 0.0 and out == 1.0:

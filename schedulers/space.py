@@ -92,8 +92,11 @@ class RoundedLevels(DiscreteLevels):
         return super().sigma_at(math.floor(time + 1e-6))
 
 
-class ShiftedFlow(FlowLevels):
-    """Rectified flow whose network may predict the noise, x0 or v as well; timesteps run to `steps`."""
+class ModelFlow(FlowLevels):
+    """Rectified flow whose network may predict the noise, x0 or v as well; timesteps run to `steps`.
+
+    "inverted" is flow with the other sign, x0 - noise.
+    """
 
     def __init__(self, steps: int) -> None:
         super().__init__(1.0)
@@ -106,7 +109,8 @@ class ShiftedFlow(FlowLevels):
         return timestep / self.steps
 
     def predictions(self, sigma: float) -> dict[str, tuple[float, float]]:
-        return {**predictions(self.alpha(sigma), sigma), **super().predictions(sigma)}
+        table = {**predictions(self.alpha(sigma), sigma), "inverted": (1.0, sigma)}
+        return {**table, **super().predictions(sigma)}
 
 
 @dataclass(frozen=True)
@@ -161,4 +165,9 @@ def stretched(alphas_cumprod: Sequence[float]) -> Space:
 
 def flow(steps: int) -> Space:
     """x = (1 - sigma) x0 + sigma noise."""
-    return Space(ShiftedFlow(steps))
+    return Space(ModelFlow(steps))
+
+
+def inverted_flow(steps: int) -> Space:
+    """The same with places counted as 1 - sigma, from noise at 0 to data at 1."""
+    return Space(ModelFlow(steps), lambda place: 1.0 - place, lambda sigma: 1.0 - sigma)

@@ -116,5 +116,5 @@ IPNDM = Row(
     kin=False,
     initial=partial(ipndm_grid, steps=1000),
     pair=False,
-    prediction="v_prediction",
+    prediction=lambda config: "v_prediction",
 )

@@ -45,6 +45,7 @@ EDM_EULER = Row(
     alone=True,
     whole=False,
     kin=False,
+    listed=True,
     start=first,
     initial=lambda config, training: edm_grid(config, training, config.num_train_timesteps),
     choices=CHOICES,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from .grid_flow import flow_match_grid, full_flow_grid
 from .row import Config, Row
-from .space import Space, flow
+from .space import Space, flow, inverted_flow
 from .table_common import CHURN, NO_CHURN, NOISY, SEQUENCES
 
 
 def in_flow(config: Config, training: None) -> Space:
-    return flow(config.num_train_timesteps)
+    return (inverted_flow if config.get("invert_sigmas") else flow)(config.num_train_timesteps)
 
 
 FLOW_EULER = Row(
@@ -39,7 +39,7 @@ FLOW_EULER = Row(
     initial=full_flow_grid,
     pair=False,
     choices={"time_shift_type": ("exponential", "linear")},
-    prediction="flow_prediction",
+    prediction=lambda config: "inverted" if config.invert_sigmas else "flow_prediction",
     float_noise=True,
 )
 
@@ -56,5 +56,5 @@ FLOW_HEUN = Row(
     kin=False,
     initial=full_flow_grid,
     pair=False,
-    prediction="flow_prediction",
+    prediction=lambda config: "flow_prediction",
 )

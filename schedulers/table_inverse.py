@@ -62,6 +62,7 @@ MULTISTEP_INVERSE = Row(
     space=in_unit_or_flow,
     options=multistep_options,
     step=STEP,
+    listed=False,
     pair=False,
     # a diffusion SDE has no way up that leads back down
     choices={"solver_type": CHOICES["solver_type"], "algorithm_type": ("dpmsolver", "dpmsolver++")},

@@ -82,6 +82,7 @@ SA = Row(
     space=in_unit_or_flow,
     options=options,
     step=NOISY,
+    listed=False,
     pair=False,
     choices={"algorithm_type": ("data_prediction",)},
     limits=("thresholding",),

@@ -118,6 +118,8 @@ class Pair:
             return edm(x, place, self.prediction)
         if name.startswith("CM"):
             return boundary(x, place, self.prediction)
+        if self.config.get("invert_sigmas"):
+            return -flow(x, 1 - place, self.prediction)
         if name.startswith("FlowMatch") or self.config.get("use_flow_sigmas"):
             return flow(x, place, self.prediction)
         if name.startswith("IPNDM"):

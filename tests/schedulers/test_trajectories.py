@@ -182,7 +182,7 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
         {**TO_MIN, "solver_order": 3},
         {"euler_at_final": True, "thresholding": True},
     ],
-    "FlowMatchEulerDiscrete": [{"shift": 3.0}, *SEQUENCES, {"shift_terminal": 0.1}, {"stochastic_sampling": True}],
+    "FlowMatchEulerDiscrete": [{"shift": 3.0}, {"shift": 3.0, "invert_sigmas": True}, *SEQUENCES, {"shift_terminal": 0.1}, {"stochastic_sampling": True}],
     "FlowMatchHeunDiscrete": [{"shift": 3.0}],
     "DDIMInverse": [{"set_alpha_to_one": False, "steps_offset": 1, "clip_sample": False}],
     "DPMSolverMultistepInverse": [
