@@ -10,6 +10,7 @@ import torch
 
 from ..core.errors import OptionError
 from ..samplers import NoiseLevels, Recording
+from ..samplers.foreign import find_method
 from . import latents
 from .levels import levels_of
 from .memory import choose_device, choose_dtype, memory_errors, prefer_layout, vae_dtype
@@ -17,6 +18,7 @@ from .model import Model, ModelInfo
 from .preview import LatentPreview
 from .request import Request
 from .run import Result, Run, StepState
+from .singly import singly
 from .textual_inversion import Embeddings
 
 __all__ = ["Pipeline", "Result", "StepState"]
@@ -97,6 +99,8 @@ class Pipeline:
         with memory_errors(
             f"drawing {request.width}x{request.height}, batch {request.batch}", self.model.device
         ):
+            if request.batch > 1 and find_method(request.sampler).adaptive:
+                return singly(self, request, callback, decoded=decoded, recording=recording)
             return Run(self, request, recording, stop_at).result(callback, decoded)
 
     def resume(self, recording: Recording, **more: Any) -> Result:
