@@ -15,7 +15,7 @@ class Noising(Running):
         """alpha x0 + sigma noise, [b, ...], at the timestep [b] of each sample.
 
         A class with sigmas of its own goes by the run's timesteps, or after `set_begin_index` by the place it
-        stands at; any other timestep is taken for one of training.
+        stands at; any other timestep, and each before `set_timesteps`, is taken for one of training.
         """
         alpha, sigma = self._mixing(timesteps, original_samples)
         return alpha * original_samples + sigma * noise
@@ -32,7 +32,8 @@ class Noising(Running):
     def _mixing(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma, each [b, 1, ...]."""
         times = torch.as_tensor(timesteps, device=like.device).reshape(-1)
-        pairs = self._of_training(times) if self.row.table else self._of_run(times)
+        trained = self.row.table or (self._walker is None and self._training is not None)
+        pairs = self._of_training(times) if trained else self._of_run(times)
         alpha, sigma = pairs.to(device=like.device, dtype=like.dtype).unbind(-1)
         shape = (-1, *[1] * (like.ndim - 1))
         return alpha.reshape(shape), sigma.reshape(shape)
@@ -46,8 +47,8 @@ class Noising(Running):
         if self.begin_index is not None:
             here = self.begin_index if self.step_index is None else self.step_index
             return table[here].expand(len(times), 2)
-        same = plan.timesteps.to(times.device)[None] == times[:, None]
-        found = table.to(times.device)[same.byte().argmax(1)]
+        away, nearest = (plan.timesteps.to(times.device)[None] - times[:, None]).abs().min(1)
+        found = table.to(times.device)[nearest]
         if self._training is None:
             return found
-        return torch.where(same.any(1, keepdim=True), found, self._of_training(times))
+        return torch.where(away[:, None] < 1e-2, found, self._of_training(times))
