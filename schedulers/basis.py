@@ -11,6 +11,7 @@ from torch import Tensor
 from ..core.errors import OptionError
 from ..samplers.betas import BETA_SCHEDULES
 from .configured import Configured, signed
+from .frozen import FrozenDict
 from .row import Row
 from .space import PREDICTIONS, Space
 from .spacing import SWITCHES
@@ -37,6 +38,7 @@ class Basis(Configured):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._check()
+        self._known: tuple[FrozenDict, FrozenDict] | None = None
 
     def _check(self) -> None:
         """Values of other classes become ours; OptionError for what no class has."""
@@ -52,13 +54,22 @@ class Basis(Configured):
         if len(on) > 1:
             raise OptionError(" and ".join(on), type(self).__name__, "at most one of them")
 
+    @property
+    def _own(self) -> FrozenDict:
+        """The config without what is kept aside for other classes; but a model's range of sigma counts in each."""
+        config = self._internal_dict
+        if self._known is None or self._known[0] is not config:  # pipelines put another in its place
+            own = {k: config[k] for k in (*self.row.defaults, "sigma_min", "sigma_max") if k in config}
+            self._known = config, FrozenDict(own)
+        return self._known[1]
+
     @cached_property
     def _training(self) -> Training | None:
-        return Training(self.config, self.row.floor) if "beta_schedule" in self.row.defaults else None
+        return Training(self._own, self.row.floor) if "beta_schedule" in self.row.defaults else None
 
     @cached_property
     def _space(self) -> Space:
-        return self.row.space(self.config, self._training)
+        return self.row.space(self._own, self._training)
 
     @property
     def _trained(self) -> Training:

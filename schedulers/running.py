@@ -39,13 +39,13 @@ class Running(Basis):
         if num_inference_steps is not None and num_inference_steps < 1:
             raise OptionError(f"{num_inference_steps} steps", "set_timesteps", "1 or more")
         given = {name: value for name, value in given.items() if value is not None}
-        self._lay_out(self.row.grid(self.config, self._training, num_inference_steps, **given), device)
+        self._lay_out(self.row.grid(self._own, self._training, num_inference_steps, **given), device)
         self.num_inference_steps = self._plan.grid.steps
 
     def _lay_out(self, grid: Grid, device: Any = None) -> None:
         row = self.row
-        spec = row.sampler if isinstance(row.sampler, str) else row.sampler(self.config)
-        self._options = row.options(self.config, grid, self._space)
+        spec = row.sampler if isinstance(row.sampler, str) else row.sampler(self._own)
+        self._options = row.options(self._own, grid, self._space)
         plan = Plan(find_sampler(spec), self._space, grid, self._options, row, device)
         self._walker = Walker(plan, self._noise, row.alone, row.resume)
         self._timesteps, self.begin_index = plan.timesteps, None
@@ -57,7 +57,7 @@ class Running(Basis):
             if self.row.initial is None:
                 where, todo = type(self).__name__, "call set_timesteps(num_inference_steps) first"
                 raise OptionError("no timesteps", where, todo=todo)
-            self._lay_out(self.row.initial(self.config, self._training))
+            self._lay_out(self.row.initial(self._own, self._training))
         assert self._walker is not None  # made above
         return self._walker
 
@@ -70,7 +70,7 @@ class Running(Basis):
         """What the network is told, for each of its evaluations, on the device of `set_timesteps`."""
         if self._timesteps is None:
             if self.row.initial is None:
-                return torch.arange(self.config.num_train_timesteps - 1, -1, -1)
+                return torch.arange(self._own.num_train_timesteps - 1, -1, -1)
             self._timesteps = self._plan.timesteps
         return self._timesteps
 
@@ -86,7 +86,7 @@ class Running(Basis):
     @property
     def init_noise_sigma(self) -> float:
         """What unit noise is multiplied by to be the first sample."""
-        return self.row.start(self.config, lambda: max(self._plan.grid.ratios))
+        return self.row.start(self._own, lambda: max(self._plan.grid.ratios))
 
     @property
     def step_index(self) -> int | None:

@@ -99,7 +99,7 @@ class Scheduler(Noising):
 
     def _path(self, x: Tensor) -> Noise:
         """Brownian noise, an image's by its seed in noise_sampler_seed: one for each, or the first of them."""
-        seed = self.config.noise_sampler_seed
+        seed = self._own.noise_sampler_seed
         if seed is None:
             seed = int(torch.randint(0, 2**63 - 1, ()).item())
         seeds = [seed + image for image in range(len(x))] if isinstance(seed, int) else list(seed)
@@ -119,14 +119,14 @@ class Scheduler(Noising):
         return x / stretch(plan.evaluations[index + 1].sigma if more else plan.sigmas[-1])
 
     def _split(self, output: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        if self.config.get("variance_type") in learned.KINDS:
+        if self._own.get("variance_type") in learned.KINDS:
             return learned.split(output, x.shape[1])
         return output, None
 
     def _denoised(self, output: Tensor, sigma: float, x: Tensor, given: Tensor | None) -> Tensor:
         if given is not None:
             return given.to(x)
-        kind = self.row.prediction(self.config)
+        kind = self.row.prediction(self._own)
         skip, out = self._space.scalings(self.row.predictions.get(kind, PREDICTIONS.get(kind, kind)), sigma)
         output = output.to(x.device)
         if skip == 0.0 and out == 1.0:
@@ -137,7 +137,7 @@ class Scheduler(Noising):
         self, x: Tensor, denoised: Tensor, asked: Evaluation, consistent: bool
     ) -> tuple[Tensor, Tensor]:
         """x and a prediction within the range of the data, where the config asks for that."""
-        config = self.config
+        config = self._own
         limit = next((name for name in self.row.limits if config.get(name)), None)
         if limit is None:
             return x, denoised
@@ -153,4 +153,4 @@ class Scheduler(Noising):
 
     def _factor(self, variance: Tensor, asked: Evaluation) -> Tensor | None:
         pair = self._plan.sigmas[asked.step : asked.step + 2]
-        return learned.factor(self.config.variance_type, variance, self._space.levels, pair[0], pair[1])
+        return learned.factor(self._own.variance_type, variance, self._space.levels, pair[0], pair[1])

@@ -179,6 +179,31 @@ def test_entries_of_other_classes_come_back(folder: Path) -> None:
     assert schedulers.DDIMScheduler.from_config(euler.config).config.clip_sample is False
 
 
+@every
+def test_entries_of_other_classes_change_nothing(name: str) -> None:
+    """Whatever they say: kept, and not heeded. But for the model's range of sigma, which counts in every class."""
+    kind, odd = getattr(schedulers, name), {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v / 2}
+    foreign = {
+        key: odd[type(value)](value) if type(value) in odd else "odd"
+        for other in CLASSES
+        for key, value in getattr(schedulers, other).row.defaults.items()
+        if key not in kind.row.defaults and key not in ("sigma_min", "sigma_max")
+    }
+    plain, laden = kind(), kind.from_config({**kind().config, **foreign})
+    ends = []
+    for scheduler in (plain, laden):
+        scheduler.set_timesteps(5)
+        scheduler.noise_sampler = lambda a, b: torch.ones(SHAPE)
+        x = torch.ones(SHAPE)
+        for t in scheduler.timesteps:
+            x = scheduler.step(scheduler.scale_model_input(x, t) * 0.5, t, x).prev_sample
+        ends.append(x)
+    assert plain.timesteps.tolist() == laden.timesteps.tolist()
+    assert plain.sigmas.tolist() == laden.sigmas.tolist()
+    assert torch.equal(*ends)
+    assert set(foreign) <= set(laden.config)
+
+
 def test_values_of_other_classes(folder: Path) -> None:
     """A solver_type that is UniPC's becomes what the class has instead."""
     unipc = schedulers.UniPCMultistepScheduler(solver_type="bh1")
