@@ -89,6 +89,12 @@ class Basis(Configured):
     def alphas_cumprod(self) -> Tensor:
         return self._trained.alphas_cumprod
 
+    @property
+    def final_alpha_cumprod(self) -> Tensor:
+        """alphas_cumprod where a run ends: 1, or that of timestep 0 where set_alpha_to_one is false."""
+        to_one = self._own.get("set_alpha_to_one", True)
+        return torch.tensor(1.0) if to_one else self.alphas_cumprod[0]
+
     @cached_property
     def _training_table(self) -> Tensor:
         """(alpha, sigma) of every timestep of training, [n, 2]."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from ..core.errors import OptionError
-from .files import HUB_OPTIONS, NAME, read_config, write_config
+from .files import HUB_OPTIONS, IDLE_OPTIONS, NAME, read_config, write_config
 from .frozen import FrozenDict
 
 log = logging.getLogger("sigmagraft")
@@ -79,6 +79,7 @@ class Configured:
         Raises FileError where there is no such file.
         """
         hub = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
+        kwargs = {name: value for name, value in kwargs.items() if name not in IDLE_OPTIONS}
         config = read_config(pretrained_model_name_or_path, subfolder, hub)
         return cls.from_config(config, return_unused_kwargs=return_unused_kwargs, **kwargs)
 

@@ -10,8 +10,18 @@ from typing import Any
 from ..core.errors import FileError
 
 NAME = "scheduler_config.json"
-# what huggingface_hub is told; the first group by another name
+# what huggingface_hub is told
 HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
+# what people give every from_pretrained alike, and a config has no use for
+IDLE_OPTIONS = (
+    "use_safetensors",
+    "variant",
+    "torch_dtype",
+    "proxies",
+    "resume_download",
+    "mirror",
+    "use_auth_token",
+)
 
 
 def read_config(source: str | os.PathLike[str], subfolder: str | None, hub: dict[str, Any]) -> dict[str, Any]:

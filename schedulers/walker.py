@@ -82,10 +82,17 @@ class Walker:
         if self._idle(index):
             self._walk = None
             return x
-        graph = self.alone and self.plan.spec.evaluations == 1 and torch.is_grad_enabled()
-        with torch.set_grad_enabled(graph):
-            walk = self._led_on(index, x, given) or self._begin(index, x if graph else x.detach(), given)
-            walk.answer(denoised)
+        if not torch.is_grad_enabled() or (self.alone and self.plan.spec.evaluations == 1):
+            return self._answered(index, x, denoised, given)
+        with torch.no_grad():
+            return self._answered(index, x.detach(), denoised, given)
+
+    def _answered(self, index: int, x: Tensor, denoised: Tensor, given: Mapping[str, Any]) -> Tensor:
+        walk = self._led_on(index, x, given)
+        if walk is None:
+            # a tensor object of the walk's own, which `take` may point at other memory; a graph stays whole
+            walk = self._begin(index, x if torch.is_grad_enabled() else x.detach(), given)
+        walk.answer(denoised)
         if walk.asked is None:
             self._walk = None
             assert walk.result is not None  # a method returns its x

@@ -72,7 +72,9 @@ def _edm_multistep(config: dict[str, Any], steps: int) -> str | None:
 
 def _unipc(config: dict[str, Any], steps: int) -> str | None:
     infinite = (
-        config.get("solver_type") == "bh1" or not config.get("predict_x0", True) or not config.get("lower_order_final", True)
+        config.get("solver_type") == "bh1"
+        or not config.get("predict_x0", True)
+        or not config.get("lower_order_final", True)
     )
     return INFINITE if infinite and config.get("final_sigmas_type", "zero") == "zero" else None
 

@@ -82,7 +82,9 @@ def made(theirs: type[Any], config: dict[str, Any]) -> Any:
     """One of their schedulers; those that lay out all of training first (half a second) are kept from it."""
     if "set_timesteps" not in inspect.getsource(theirs.__init__) or theirs is diffusers.IPNDMScheduler:
         return theirs(**config)
-    with patch.object(theirs, "set_timesteps", lambda self, *_, **__: setattr(self, "sigmas", torch.zeros(1))):
+    with patch.object(
+        theirs, "set_timesteps", lambda self, *_, **__: setattr(self, "sigmas", torch.zeros(1))
+    ):
         return theirs(**config)
 
 
@@ -145,7 +147,9 @@ def takes(scheduler: Any, name: str) -> bool:
     return name in inspect.signature(scheduler.step).parameters
 
 
-def walk(pair: Pair, scheduler: Any, dtype: torch.dtype = torch.float32, each: Callable[..., Any] | None = None) -> list[Tensor]:
+def walk(
+    pair: Pair, scheduler: Any, dtype: torch.dtype = torch.float32, each: Callable[..., Any] | None = None
+) -> list[Tensor]:
     """The sample after every step of a loop as people write it."""
     generator = torch.Generator().manual_seed(5)
     further = {**pair.step, **({"generator": generator} if takes(scheduler, "generator") else {})}

@@ -57,13 +57,21 @@ def test_in_training(name: str) -> None:
     times = torch.tensor([981, 17])
     kept = ours.alphas_cumprod[times].reshape(2, 1, 1, 1)
     unit = kept.sqrt() * CLEAN + (1 - kept).sqrt() * NOISE
-    expected = unit / kept.sqrt() if name.startswith(("LMS", "Euler", "Heun", "KDPM2", "DPMSolverSDE")) else unit
+    expected = (
+        unit / kept.sqrt() if name.startswith(("LMS", "Euler", "Heun", "KDPM2", "DPMSolverSDE")) else unit
+    )
     torch.testing.assert_close(ours.add_noise(CLEAN, NOISE, times), expected, rtol=1e-4, atol=1e-4)
     ours.set_timesteps(7)
     torch.testing.assert_close(ours.add_noise(CLEAN, NOISE, times), expected, rtol=1e-4, atol=1e-4)
     if not name.startswith(TURNED):
         theirs = both(name)[1] if "set_timesteps" not in name else None
-        if name in ("DDIMScheduler", "DDPMScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "LCMScheduler"):
+        if name in (
+            "DDIMScheduler",
+            "DDPMScheduler",
+            "EulerDiscreteScheduler",
+            "EulerAncestralDiscreteScheduler",
+            "LCMScheduler",
+        ):
             torch.testing.assert_close(theirs.add_noise(CLEAN, NOISE, times), expected, rtol=1e-4, atol=1e-4)
 
 

@@ -6,7 +6,6 @@ The networks are stand-ins of the same call; that the pictures are diffusers' is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,26 @@ from sigmagraft import (
 from .test_config import SD15
 
 CAT = {
-    "_class_name": "DDPMScheduler", "beta_end": 0.02, "beta_schedule": "linear", "beta_start": 0.0001, "clip_sample": True,
-    "clip_sample_range": 1.0, "dynamic_thresholding_ratio": 0.995, "num_train_timesteps": 1000, "prediction_type": "epsilon",
-    "sample_max_value": 1.0, "steps_offset": 0, "thresholding": False, "timestep_spacing": "leading", "trained_betas": None,
+    "_class_name": "DDPMScheduler",
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "beta_start": 0.0001,
+    "clip_sample": True,
+    "clip_sample_range": 1.0,
+    "dynamic_thresholding_ratio": 0.995,
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "sample_max_value": 1.0,
+    "steps_offset": 0,
+    "thresholding": False,
+    "timestep_spacing": "leading",
+    "trained_betas": None,
     "variance_type": "fixed_small",
-}  # fmt: skip
+}
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two repositories the guides name."""
     huggingface_hub = pytest.importorskip("huggingface_hub")
     files = {("runwayml/stable-diffusion-v1-5", "scheduler"): SD15, ("google/ddpm-cat-256", None): CAT}
@@ -46,7 +56,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return str(file)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    yield
 
 
 class Pipeline:
@@ -82,7 +91,9 @@ def test_h14_h15_a_scheduler_from_its_file_in_place_of_the_pipelines(hub: None) 
 )
 def test_h16_h21_to_h26_the_comparison(hub: None, kind: type[Any], steps: int) -> None:
     """Swapped in place, the same seed made anew before each picture."""
-    pipeline = Pipeline(PNDMScheduler.from_pretrained("runwayml/stable-diffusion-v1-5", subfolder="scheduler"))
+    pipeline = Pipeline(
+        PNDMScheduler.from_pretrained("runwayml/stable-diffusion-v1-5", subfolder="scheduler")
+    )
     pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
     pictures = [pipeline(torch.Generator().manual_seed(8), steps) for _ in range(2)]
     if kind is not EulerAncestralDiscreteScheduler:  # its own noise comes from the generator of `step`
@@ -100,7 +111,9 @@ def test_h39_to_h43_the_cat_by_hand(hub: None) -> None:
     torch.manual_seed(0)
     noisy_sample = torch.randn(1, 3, 32, 32)
     noisy_residual = torch.randn(1, 3, 32, 32)
-    less_noisy_sample = scheduler.step(model_output=noisy_residual, timestep=2, sample=noisy_sample).prev_sample
+    less_noisy_sample = scheduler.step(
+        model_output=noisy_residual, timestep=2, sample=noisy_sample
+    ).prev_sample
     assert less_noisy_sample.shape == noisy_sample.shape
     sample = noisy_sample
     assert len(scheduler.timesteps) == 1000

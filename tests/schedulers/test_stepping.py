@@ -74,7 +74,17 @@ def test_nothing_given_is_written_to(name: str) -> None:
 
 # PNDM begins in the middle with its doubled evaluation left out of the timesteps, LMS with an order it has no slopes
 # for, the singlestep class in the middle of a step, TCD and LCM with noise counted to another number of steps
-THEIRS_BEGIN_WRONG = ("PNDM", "LMS", "DPMSolverSingle", "TCD", "LCM", "IPNDM", "CM", "DDIMInverse", "DPMSolverMultistepInverse")
+THEIRS_BEGIN_WRONG = (
+    "PNDM",
+    "LMS",
+    "DPMSolverSingle",
+    "TCD",
+    "LCM",
+    "IPNDM",
+    "CM",
+    "DDIMInverse",
+    "DPMSolverMultistepInverse",
+)
 
 
 @every
@@ -113,7 +123,9 @@ def test_plms_from_the_middle_ends_where_the_timesteps_do(begin: int) -> None:
         x = scheduler.step(noise, t, x).prev_sample
     # in coordinates where noise explodes the sample moves by the noise times the change of the ratio
     first, last = ((1 + ratios[at] ** 2) ** 0.5 for at in (begin, -1))
-    torch.testing.assert_close(x * last, start * first + (ratios[-1] - ratios[begin]) * noise, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        x * last, start * first + (ratios[-1] - ratios[begin]) * noise, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_a_runge_kutta_start_cannot_be_entered_in_the_middle() -> None:
@@ -167,7 +179,9 @@ def test_one_step_right_after_making_one() -> None:
     residual, noisy = torch.randn(1, 3, 16, 16), torch.randn(1, 3, 16, 16)
     for t in (2, 999, 0, 500):
         a, b = (
-            s.step(model_output=residual, timestep=t, sample=noisy, generator=torch.Generator().manual_seed(0))
+            s.step(
+                model_output=residual, timestep=t, sample=noisy, generator=torch.Generator().manual_seed(0)
+            )
             for s in (ours, theirs)
         )
         torch.testing.assert_close(a.prev_sample, b.prev_sample, rtol=1e-4, atol=1e-5)
@@ -235,7 +249,9 @@ def test_the_dtype_of_the_sample_is_kept(name: str, dtype: torch.dtype) -> None:
         assert (half.float() - full).norm() < room * max(full.norm(), x.norm())
 
 
-@pytest.mark.parametrize("name", ["DPMSolverMultistep", "DEISMultistep", "LMSDiscrete", "DDIM", "HeunDiscrete"])
+@pytest.mark.parametrize(
+    "name", ["DPMSolverMultistep", "DEISMultistep", "LMSDiscrete", "DDIM", "HeunDiscrete"]
+)
 def test_edits_between_steps(name: str) -> None:
     """An edited sample is taken up as diffusers takes it up, in place or not."""
     ends = {}

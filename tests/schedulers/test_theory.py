@@ -107,7 +107,9 @@ def test_a_short_sde_step_of_order_3_moves_little(name: str, config: dict[str, A
             assert config["algorithm_type"] == "sde-dpmsolver"
 
 
-@pytest.mark.parametrize("config", [{"solver_type": "bh1"}, {"predict_x0": False}, {"lower_order_final": False}])
+@pytest.mark.parametrize(
+    "config", [{"solver_type": "bh1"}, {"predict_x0": False}, {"lower_order_final": False}]
+)
 def test_a_step_to_sigma_zero_takes_denoised(config: dict[str, Any]) -> None:
     scheduler = schedulers.UniPCMultistepScheduler(**SD, solver_order=3, **config)
     scheduler.set_timesteps(6)
@@ -136,7 +138,8 @@ def test_a_step_of_no_length_leaves_the_sample(name: str, config: dict[str, Any]
 
 def test_a_variance_kept_as_a_logarithm_is_the_same_variance() -> None:
     plain, log = (
-        Pair("DDPMScheduler", {**SD, "variance_type": kind, "clip_sample": False}, 10) for kind in ("fixed_large", "fixed_large_log")
+        Pair("DDPMScheduler", {**SD, "variance_type": kind, "clip_sample": False}, 10)
+        for kind in ("fixed_large", "fixed_large_log")
     )
     assert apart(walk(log, log.ours), walk(plain, plain.ours)) == 0.0
     assert apart(walk(plain, plain.ours), walk(plain, plain.theirs)) < 1e-4
@@ -144,7 +147,9 @@ def test_a_variance_kept_as_a_logarithm_is_the_same_variance() -> None:
 
 @pytest.mark.parametrize("kind", ["fixed_small", "fixed_large"])
 def test_ddpm_ends_without_noise(kind: str) -> None:
-    scheduler = schedulers.DDPMScheduler(**SD, variance_type=kind, timestep_spacing="trailing", clip_sample=False)
+    scheduler = schedulers.DDPMScheduler(
+        **SD, variance_type=kind, timestep_spacing="trailing", clip_sample=False
+    )
     scheduler.set_timesteps(5)
     x = torch.randn(SHAPE)
     out = scheduler.step(torch.randn(SHAPE), scheduler.timesteps[-1], x)

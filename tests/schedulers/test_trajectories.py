@@ -20,9 +20,9 @@ SPACINGS = ("linspace", "leading", "trailing")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 STEPS = (4, 7, 20)
 # classes that do not know x0 prediction at diffusers
-NO_SAMPLE = {
-    "PNDM", "EulerAncestralDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE", "EDMEuler", "EDMDPMSolverMultistep",
-}  # fmt: skip
+NO_SAMPLE = set(
+    "PNDM EulerAncestralDiscrete KDPM2Discrete KDPM2AncestralDiscrete DPMSolverSDE EDMEuler EDMDPMSolverMultistep".split()
+)
 SINGLE = {"skip_prk_steps": True, "clip_sample": False}
 
 
@@ -35,7 +35,9 @@ def configs(name: str) -> list[dict[str, Any]]:
         spacings = (None,)
     if short == "DDIMInverse":
         spacings = SPACINGS[1:]
-    predictions = PREDICTIONS[: 2 if short in NO_SAMPLE else 3] if "prediction_type" in row.defaults else (None,)
+    predictions = (
+        PREDICTIONS[: 2 if short in NO_SAMPLE else 3] if "prediction_type" in row.defaults else (None,)
+    )
     varied = [{"timestep_spacing": s, "prediction_type": p} for s, p in product(spacings, predictions)]
     return [{**base, **{key: value for key, value in each.items() if value is not None}} for each in varied]
 
@@ -43,9 +45,13 @@ def configs(name: str) -> list[dict[str, Any]]:
 def same_places(pair: Pair, slack: float) -> None:
     """Equal timesteps, and sigmas where they mean the same."""
     theirs, ours = pair.theirs, pair.ours
-    torch.testing.assert_close(ours.timesteps.double(), theirs.timesteps.double(), rtol=1e-4, atol=max(slack, 2e-3))
+    torch.testing.assert_close(
+        ours.timesteps.double(), theirs.timesteps.double(), rtol=1e-4, atol=max(slack, 2e-3)
+    )
     if hasattr(theirs, "sigmas") and not pair.name.startswith(("KDPM2", "DPMSolverSDE")):
-        torch.testing.assert_close(ours.sigmas.double(), theirs.sigmas.double()[: len(ours.sigmas)], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            ours.sigmas.double(), theirs.sigmas.double()[: len(ours.sigmas)], rtol=1e-4, atol=1e-6
+        )
 
 
 def compare(pair: Pair, steps: int, slack: float = 0.0) -> None:
@@ -77,7 +83,12 @@ FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
 ZERO_SNR = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
 SOLVERS = [
     {"algorithm_type": kind, "solver_order": order, "solver_type": rule, **end}
-    for kind, end in {"dpmsolver++": {}, "sde-dpmsolver++": {}, "dpmsolver": TO_MIN, "sde-dpmsolver": TO_MIN}.items()
+    for kind, end in {
+        "dpmsolver++": {},
+        "sde-dpmsolver++": {},
+        "dpmsolver": TO_MIN,
+        "sde-dpmsolver": TO_MIN,
+    }.items()
     for order, rule in product((1, 2, 3), ("midpoint", "heun"))
 ]
 SINGLESTEPS = [
@@ -99,7 +110,10 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
         {"trained_betas": [0.0001 + i * 1e-5 for i in range(1000)]},
     ],
     "DDPM": [
-        *({"variance_type": f"fixed_{kind}", "clip_sample": False} for kind in ("small_log", "large", "large_log")),
+        *(
+            {"variance_type": f"fixed_{kind}", "clip_sample": False}
+            for kind in ("small_log", "large", "large_log")
+        ),
         {"variance_type": "fixed_large", "timestep_spacing": "trailing"},
         {"clip_sample": True},
         {"thresholding": True, "sample_max_value": 2.0},
@@ -178,11 +192,21 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
     "CMStochasticIterative": [{"clip_denoised": False}, {"s_noise": 0.7}, {"sigma_max": 60.0, "rho": 5.0}],
     "EDMEuler": [{"sigma_schedule": "exponential"}, TO_MIN, {"sigma_min": 0.01, "sigma_max": 50.0}],
     "EDMDPMSolverMultistep": [
-        *({**solver, "sigma_schedule": kind} for solver in SOLVERS[:12] for kind in ("karras", "exponential")),
+        *(
+            {**solver, "sigma_schedule": kind}
+            for solver in SOLVERS[:12]
+            for kind in ("karras", "exponential")
+        ),
         {**TO_MIN, "solver_order": 3},
         {"euler_at_final": True, "thresholding": True},
     ],
-    "FlowMatchEulerDiscrete": [{"shift": 3.0}, {"shift": 3.0, "invert_sigmas": True}, *SEQUENCES, {"shift_terminal": 0.1}, {"stochastic_sampling": True}],
+    "FlowMatchEulerDiscrete": [
+        {"shift": 3.0},
+        {"shift": 3.0, "invert_sigmas": True},
+        *SEQUENCES,
+        {"shift_terminal": 0.1},
+        {"stochastic_sampling": True},
+    ],
     "FlowMatchHeunDiscrete": [{"shift": 3.0}],
     "DDIMInverse": [{"set_alpha_to_one": False, "steps_offset": 1, "clip_sample": False}],
     "DPMSolverMultistepInverse": [
@@ -202,7 +226,7 @@ def slack_of(config: dict[str, Any]) -> float:
 
 
 @pytest.mark.parametrize("name", SWITCHES)
-@pytest.mark.parametrize("steps", (5, 20))
+@pytest.mark.parametrize("steps", [5, 20])
 def test_switches(name: str, steps: int) -> None:
     known = getattr(schedulers, f"{name}Scheduler").row.defaults
     for switch in SWITCHES[name]:
@@ -213,7 +237,11 @@ def test_switches(name: str, steps: int) -> None:
 
 
 STEP_ARGUMENTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-    *(("DDIM", {}, {"eta": eta, "use_clipped_model_output": use}) for eta in (0.4, 1.0) for use in (False, True)),
+    *(
+        ("DDIM", {}, {"eta": eta, "use_clipped_model_output": use})
+        for eta in (0.4, 1.0)
+        for use in (False, True)
+    ),
     *(("LMSDiscrete", {}, {"order": order}) for order in (1, 2, 3)),
     *(("TCD", {}, {"eta": eta}) for eta in (0.0, 0.5, 1.0)),
     ("DPMSolverSDE", {}, {"s_noise": 0.6}),
@@ -257,7 +285,10 @@ def test_arguments_of_set_timesteps(name: str, config: dict[str, Any], laid: dic
     known = getattr(schedulers, f"{name}Scheduler").row.defaults
     laid = dict(laid)
     pair = Pair(
-        f"{name}Scheduler", {**{k: SD[k] for k in SD if k in known}, **config}, laid.pop("num_inference_steps", None), laid=laid
+        f"{name}Scheduler",
+        {**{k: SD[k] for k in SD if k in known}, **config},
+        laid.pop("num_inference_steps", None),
+        laid=laid,
     )
     same_places(pair, 0.0)
     assert apart(walk(pair, pair.ours), walk(pair, pair.theirs)) < 1e-4
