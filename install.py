@@ -146,7 +146,17 @@ def install_and_run(arguments: list[str]) -> int:
     install_locked(command)
     if command == "picture":
         return subprocess.call([sys.executable, str(ROOT / "standalone"), *rest])
-    return subprocess.call([sys.executable, "-m", "pytest", "-m", "", *(rest or [str(ROOT / "tests")])])
+    return run_tests(rest)
+
+
+def run_tests(arguments: list[str]) -> int:
+    """pytest with these arguments; without any, all tests, a process for each of up to four cores."""
+    workers = str(min(4, os.cpu_count() or 1))
+    everything = [str(ROOT / "tests"), "-n", workers, "--dist", "worksteal"]
+    # each process computes on one core, or they would wait for each other
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-m", "", *(arguments or everything)]
+    return subprocess.call(command, env=os.environ if arguments else alone)
 
 
 def environment() -> Path:
