@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import OptionError
-from .brownian import BrownianPath
+from .brownian import Share, SharePath
 from .levels import NoiseLevels
 from .noise import ImageNoise, check_seeds, to_device
 from .noise_types import NOISE_TYPES, NoiseType, Values
@@ -18,14 +18,13 @@ from .spec import Noise
 
 
 class BrownianNoise:
-    """(W(u_next) - W(u)) / sqrt(u_next - u), u = (alpha / sigma)^2, from one path per seed.
+    """(W(u_next) - W(u)) / sqrt(u_next - u), u = alpha^2 / (alpha^2 + sigma^2), from one path per seed.
 
-    On this axis, the signal-to-noise ratio, the noise of the diffusion SDE (`levels.sde` at eta 1) over a step is
-    exactly an increment of W, on variance-exploding levels and on rectified flow: while denoised stays as it is,
-    the same picture comes of any number of steps. Noise put back (sigma_next above sigma) is no part of the way
-    down: each time it is drawn anew.
+    On data of unit variance the diffusion SDE (`levels.sde` at eta 1) puts on x alpha / (alpha^2 + sigma^2) exactly an
+    increment of W over this u, on variance-exploding levels and on rectified flow. So the same picture comes of more
+    steps, only finer. Noise put back (sigma_next above sigma) is no part of the way down: each time it is drawn anew.
 
-    The path is made on the CPU, the same on every machine and for every schedule. Sigma 0 counts as 2^-32.
+    The path is made on the CPU, the same on every machine and for every schedule.
 
     Raises:
         OptionError: a bad seed; when called, sigmas that are equal or below 0.
@@ -42,22 +41,23 @@ class BrownianNoise:
     ) -> None:
         self.seeds, self.shape, self.levels = check_seeds(seeds), tuple(shape), levels
         self.device, self.dtype = torch.device(device), dtype
-        self._paths = [BrownianPath(seed, math.prod(self.shape)) for seed in self.seeds]
+        self._paths = [SharePath(seed, math.prod(self.shape)) for seed in self.seeds]
 
     def __call__(self, sigma: float, sigma_next: float) -> Tensor:
         if sigma_next > sigma:
             noise = [path.fresh() for path in self._paths]
         else:
-            low, high = self._axis(sigma), self._axis(sigma_next)
-            if not low < high:
+            if not 0.0 <= sigma_next < sigma:
                 what = f"no Brownian path from sigma {sigma:g} to {sigma_next:g}"
                 raise OptionError(what, expected="two sigmas from 0 up that differ")
-            noise = [path.step(low, high) for path in self._paths]
+            ends = self._share(sigma), self._share(sigma_next)
+            noise = [path.step(*ends) for path in self._paths]
         images = torch.stack([torch.from_numpy(one) for one in noise])
         return to_device(images.view(-1, *self.shape), self.device, self.dtype)
 
-    def _axis(self, sigma: float) -> float:
-        return (self.levels.alpha(sigma) / max(sigma, 2.0**-32)) ** 2
+    def _share(self, sigma: float) -> Share:
+        signal = self.levels.alpha(sigma) ** 2
+        return signal / (signal + sigma**2), sigma**2 / (signal + sigma**2)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ NOISE_TYPES.add(
         _brownian,
         "Brownian",
         aliases=("brownian_tree",),
-        doc="Increments of a path over the signal-to-noise ratio, so that more steps refine a picture.",
+        doc="Increments of one path for each image, so that more steps refine a picture.",
     )
 )
 NOISE_TYPES.add(

@@ -13,7 +13,16 @@ import torch
 
 from sigmagraft.core.errors import OptionError
 from sigmagraft.samplers import BrownianNoise, NoiseLevels, drive, schedule
-from sigmagraft.samplers.brownian import BrownianPath, place_of, terms, value_of
+from sigmagraft.samplers.brownian import (
+    LOWEST,
+    OCTAVE,
+    BrownianPath,
+    SharePath,
+    place_of,
+    terms,
+    value_of,
+    width,
+)
 from sigmagraft.samplers.counter import box_muller, normals
 from sigmagraft.samplers.noise_paths import TorchsdeNoise
 
@@ -22,16 +31,17 @@ SHAPE = (4, 6, 5)
 SIZE = 20000
 
 
-def way(path: BrownianPath, low: float, high: float) -> np.ndarray:
-    """W(high) - W(low), as much as the place of either is rounded."""
-    length = value_of(place_of(high)) - value_of(place_of(low))
-    return path.step(low, high).astype(np.float64) * math.sqrt(length)
+def unit(path: BrownianPath, low: float, high: float) -> np.ndarray:
+    way, variance = path.way(low, high)
+    return way / math.sqrt(variance)
 
 
 def weights(u: float) -> dict[tuple[int, ...], float]:
     """W(u) as a combination of independent normal draws."""
     place = place_of(u)
-    below = {(0, octave + 21, 0, 0): 2.0 ** (max(octave, -20) / 2) for octave in range(-21, place[0])}
+    below = {
+        (OCTAVE, octave - LOWEST + 1, 0, 0): width(octave) ** 0.5 for octave in range(LOWEST - 1, place[0])
+    }
     return below | {draw: weight for weight, draw in terms(place)}
 
 
@@ -40,7 +50,7 @@ def covariance(a: float, b: float) -> float:
     return sum(weight * second.get(draw, 0.0) for draw, weight in first.items())
 
 
-@pytest.mark.parametrize("a", [3e-7, 0.3, 1.0, 1.37, 5.0, 100.0, 1e7])
+@pytest.mark.parametrize("a", [3e-8, 0.3, 1.0, 1.37, 5.0, 100.0, 1e7])
 @pytest.mark.parametrize("ratio", [1.0, 1.01, 1.3, 2.0, 17.3])
 def test_covariance_of_two_places_is_the_smaller(a: float, ratio: float) -> None:
     """Cov(W(a), W(b)) = min(a, b), computed from the weights and not measured."""
@@ -52,7 +62,7 @@ def test_covariance_of_two_places_is_the_smaller(a: float, ratio: float) -> None
     ("low", "high"), [(0.0, 1e-7), (0.3, 0.31), (0.9, 40.0), (1.0, 2.0), (5.0, 5.001), (5.0, 5.00001)]
 )
 def test_steps_are_unit_normal(low: float, high: float) -> None:
-    ordered = torch.from_numpy(BrownianPath(3, SIZE).step(low, high)).double().sort().values
+    ordered = torch.from_numpy(unit(BrownianPath(3, SIZE), low, high)).sort().values
     theory = torch.distributions.Normal(0.0, 1.0).cdf(ordered)
     gap = (theory - torch.arange(1, SIZE + 1) / SIZE).abs().max().item()
     assert gap < 1.95 / math.sqrt(SIZE)  # Kolmogorov, p = 0.001
@@ -61,37 +71,56 @@ def test_steps_are_unit_normal(low: float, high: float) -> None:
 def test_steps_of_parts_are_independent_and_add_up() -> None:
     path = BrownianPath(11, SIZE)
     points = [0.02, 0.021, 0.5, 0.77, 3.0, 3.5, 90.0]
-    parts = [way(path, *pair) for pair in pairwise(points)]
-    np.testing.assert_allclose(sum(parts), way(path, points[0], points[-1]), atol=1e-5)
+    parts, variances = zip(*(path.way(*pair) for pair in pairwise(points)), strict=True)
+    whole, variance = path.way(points[0], points[-1])
+    np.testing.assert_allclose(sum(parts), whole, atol=1e-5)
+    assert sum(variances) == pytest.approx(variance, rel=1e-12)
     correlations = np.corrcoef(np.stack(parts))[np.triu_indices(len(parts), 1)]
     assert np.abs(correlations).max() < 4 / math.sqrt(SIZE)
 
 
-def test_the_order_of_the_questions_does_not_matter() -> None:
+def questions(count: int) -> list[tuple[float, float]]:
     rng = random.Random(1)
-    questions = [tuple(sorted((rng.uniform(0.0, 30.0), rng.uniform(0.0, 30.0)))) for _ in range(30)]
+    return [tuple(sorted((rng.uniform(0.0, 30.0), rng.uniform(0.0, 30.0)))) for _ in range(count)]
+
+
+def test_the_order_of_the_questions_does_not_matter() -> None:
     path = BrownianPath(5, 100)
-    asked = {question: path.step(*question) for question in questions}
+    asked = {question: path.way(*question)[0] for question in questions(30)}
     again = BrownianPath(5, 100)
-    for question in rng.sample(questions, len(questions)):
-        assert np.array_equal(again.step(*question), asked[question])
-        assert np.array_equal(BrownianPath(5, 100).step(*question), asked[question])
+    for question in random.Random(2).sample(list(asked), len(asked)):
+        assert np.array_equal(again.way(*question)[0], asked[question])
+        assert np.array_equal(BrownianPath(5, 100).way(*question)[0], asked[question])
 
 
 def test_what_was_given_stays_what_it_was() -> None:
     path = BrownianPath(5, 100)
-    steps = [path.step(0.1 * i, 0.1 * i + 0.05) for i in range(1, 40)]
-    kept = [step.copy() for step in steps]
-    [path.step(0.1 * i, 0.1 * i + 0.07) for i in range(1, 40)]
-    assert all(np.array_equal(step, copy) for step, copy in zip(steps, kept, strict=True))
+    ways = [path.way(*question)[0] for question in [*questions(40), (1.0, 1.00001), (1.0, 1.00001)]]
+    kept = [way.copy() for way in ways]
+    for way in ways:
+        way *= 2
+    assert all(
+        np.array_equal(path.way(*q)[0], copy) for q, copy in zip(questions(40), kept[:40], strict=True)
+    )
 
 
-def test_rounding_of_a_sigma_hardly_moves_the_path() -> None:
+def test_the_two_halves_meet() -> None:
+    """Steps below, across and above 1 / 2 are independent and add up."""
+    path, shares = SharePath(9, SIZE), [1e-7, 0.2, 0.49, 0.5, 0.53, 0.9, 1 - 1e-7, 1.0]
+    steps = [path.step((a, 1 - a), (b, 1 - b)) * math.sqrt(b - a) for a, b in pairwise(shares)]
+    whole = path.step((shares[0], 1 - shares[0]), (1.0, 0.0)) * math.sqrt(1 - shares[0])
+    np.testing.assert_allclose(sum(steps), whole, atol=1e-4)
+    for step, (a, b) in zip(steps, pairwise(shares), strict=True):
+        assert step.std() == pytest.approx(math.sqrt(b - a), rel=0.03)
+    correlations = np.corrcoef(np.stack(steps))[np.triu_indices(len(steps), 1)]
+    assert np.abs(correlations).max() < 4 / math.sqrt(SIZE)
+
+
+def test_rounding_of_a_sigma_hardly_moves_the_path(levels: NoiseLevels) -> None:
     """Sigmas in single precision, or of another machine's exp, get the noise of the same places."""
-    path, same = BrownianPath(5, 100), 0
-    for sigma, sigma_next in pairwise(schedule("karras", 40, NoiseLevels.discrete())[:-1]):
-        single = [float(np.float32(s)) ** -2 for s in (sigma, sigma_next)]
-        same += np.array_equal(path.step(sigma**-2, sigma_next**-2), path.step(*single))
+    noise, same = BrownianNoise([5], SHAPE, levels), 0
+    for pair in pairwise(schedule("karras", 40, levels)[:-1]):
+        same += torch.equal(noise(*pair), noise(*(float(np.float32(sigma)) for sigma in pair)))
     assert same >= 36
 
 
@@ -168,30 +197,52 @@ def test_noise_put_back_is_drawn_anew(levels: NoiseLevels) -> None:
 
 def test_from_pure_noise_to_none(levels: NoiseLevels) -> None:
     noise = BrownianNoise([5], (4, 50, 50), levels)
-    for pair in ((levels.sigma_max, 0.5), (0.5, 1e-9), (1e-9, 0.0), (levels.sigma_max, 0.0)):
+    for pair in ((levels.sigma_max, 0.5), (0.5, 1e-4), (1e-4, 0.0), (levels.sigma_max, 0.0), (1e-9, 0.0)):
         assert noise(*pair).std().item() == pytest.approx(1.0, abs=0.04)
 
 
 def test_an_empty_way_is_refused(levels: NoiseLevels) -> None:
-    with pytest.raises(OptionError, match=r"no Brownian path from sigma 0\.5 to 0\.5"):
-        BrownianNoise([5], SHAPE, levels)(0.5, 0.5)
+    for pair in ((0.5, 0.5), (0.5, -0.1)):
+        with pytest.raises(OptionError, match=r"no Brownian path from sigma 0\.5 to"):
+            BrownianNoise([5], SHAPE, levels)(*pair)
 
 
 def test_the_number_of_steps_does_not_choose_the_picture(levels: NoiseLevels) -> None:
-    """With denoised constant the SDE's solution is a Wiener integral: 3 steps and 48 end in the same latent."""
-    high, low = (0.9, 0.05) if levels.is_flow else (10.0, 0.1)
-    x = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(2))
+    """Of data N(0, 1) the SDE's step is known: x_next = f x + sqrt(v (1 - f alpha / alpha_next)) noise.
+
+    f = alpha / alpha_next v_next / v and v = alpha^2 + sigma^2: 3 steps and 48 end in the same latent.
+    """
+    high, low = (1.0, 0.05) if levels.is_flow else (10.0, 0.1)
+    start = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+    def end(steps: int) -> torch.Tensor:
+        noise, x = BrownianNoise([1, 2], SHAPE, levels, dtype=torch.float64), start * high
+        for a, b in pairwise(high * (low / high) ** (i / steps) for i in range(steps + 1)):
+            share = levels.alpha(a) / levels.alpha(b)
+            v, v_next = (levels.alpha(s) ** 2 + s**2 for s in (a, b))
+            x = x * (share * v_next / v) + noise(a, b) * math.sqrt(v_next * (1 - share**2 * v_next / v))
+        return x
+
+    torch.testing.assert_close(end(3), end(48), rtol=0, atol=1e-3)
+
+
+def test_a_solver_refines_its_picture_at_its_own_order(levels: NoiseLevels) -> None:
+    """Steps halved, a solver of order 2 comes four times as near; k-diffusion's path over sigma allows twice."""
+    high, low = (0.95, 0.02) if levels.is_flow else (12.0, 0.05)
+
+    def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        alpha = levels.alpha(sigma)
+        return x * (alpha / (alpha**2 + sigma**2))
 
     def end(steps: int) -> torch.Tensor:
         sigmas = [high * (low / high) ** (i / steps) for i in range(steps + 1)]
-        noise = BrownianNoise([1, 2], SHAPE, levels)
-        return drive(
-            "dpmpp_2m_sde", lambda x, s: torch.full_like(x, 0.3), x, sigmas, levels=levels, noise=noise
-        )
+        noise = BrownianNoise([1], (4, 32, 32), levels, dtype=torch.float64)
+        x = torch.full((1, 4, 32, 32), high, dtype=torch.float64)
+        return drive("dpmpp_2m_sde", denoise, x, sigmas, levels=levels, noise=noise)
 
-    coarse, fine = end(3), end(48)
-    assert (fine - 0.3 * levels.alpha(low)).std() > 0.5 * low  # there is noise to agree on
-    torch.testing.assert_close(coarse, fine, rtol=0, atol=1e-3 * low)
+    ends = [end(steps) for steps in (20, 40, 80)]
+    coarse, fine = ((a - b).norm().item() for a, b in pairwise(ends))
+    assert coarse / fine > 3.3
 
 
 def test_torchsdes_tree_is_k_diffusions(k_diffusion) -> None:
