@@ -38,7 +38,7 @@ class Basis(Configured):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._check()
-        self._known: tuple[FrozenDict, FrozenDict] | None = None
+        self._seen: tuple[FrozenDict, FrozenDict] | None = None
 
     def _check(self) -> None:
         """Values of other classes become ours; OptionError for what no class has."""
@@ -58,10 +58,10 @@ class Basis(Configured):
     def _own(self) -> FrozenDict:
         """The config without what is kept aside for other classes; but a model's range of sigma counts in each."""
         config = self._internal_dict
-        if self._known is None or self._known[0] is not config:  # pipelines put another in its place
+        if self._seen is None or self._seen[0] is not config:  # pipelines put another in its place
             own = {k: config[k] for k in (*self.row.defaults, "sigma_min", "sigma_max") if k in config}
-            self._known = config, FrozenDict(own)
-        return self._known[1]
+            self._seen = config, FrozenDict(own)
+        return self._seen[1]
 
     @cached_property
     def _training(self) -> Training | None:

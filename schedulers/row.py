@@ -62,6 +62,7 @@ class Row:
         loose: a limit leaves the noise of the prediction as it was, unless use_clipped_model_output is given.
         predictions: prediction_type -> the name the levels have for it, where that is not the usual one.
         prediction: config -> the prediction_type of a class whose config has none.
+        learned: heeds a variance that the network predicts.
         table: `add_noise` goes by the timesteps of training, not by those of the run.
         float_noise: noise is drawn in float32 whatever the model's dtype.
         eager: a step's noise is drawn whether it is used or not.
@@ -94,6 +95,7 @@ class Row:
     loose: bool = False
     predictions: Mapping[str, str] = field(default_factory=dict)
     prediction: Callable[[Config], str] = by_config
+    learned: bool = False
     table: bool = False
     float_noise: bool = False
     eager: bool = False

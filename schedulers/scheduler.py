@@ -76,7 +76,7 @@ class Scheduler(Noising):
         denoised = self._denoised(output, asked.sigma, x, given.pop("pred_original_sample", None))
         x, denoised = self._limited(x, denoised, asked, given.pop("use_clipped_model_output", False))
         self._set_noise(x, model_output.dtype, generator, variance_noise)
-        if variance is not None:
+        if self.row.learned and self._own.variance_type in learned.KINDS:
             self._noise.factor = self._factor(variance, asked)
         x = walker.advance(index, x, denoised, {**self._options, **self._passed(given)})
         previous, denoised = cast(self._back(x, index), sample.dtype), cast(denoised, sample.dtype)
@@ -123,6 +123,7 @@ class Scheduler(Noising):
         return x / stretch(plan.evaluations[index + 1].sigma if more else plan.sigmas[-1])
 
     def _split(self, output: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The prediction, and the variance beside it; a class that does not heed that leaves it."""
         if self._own.get("variance_type") in learned.KINDS:
             return learned.split(output, x.shape[1])
         return output, None
@@ -156,6 +157,12 @@ class Scheduler(Noising):
             x = x.add(kept - denoised, alpha=self._space.levels.alpha(asked.sigma))
         return x, kept
 
-    def _factor(self, variance: Tensor, asked: Evaluation) -> Tensor | None:
+    def _factor(self, variance: Tensor | None, asked: Evaluation) -> Tensor | None:
+        if variance is None:
+            what, expected = (
+                f"variance_type {self._own.variance_type}",
+                "an output of twice the sample's channels",
+            )
+            raise OptionError(what, f"{type(self).__name__}.step", expected)
         pair = self._plan.sigmas[asked.step : asked.step + 2]
         return learned.factor(self._own.variance_type, variance, self._space.levels, pair[0], pair[1])

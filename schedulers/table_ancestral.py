@@ -81,6 +81,7 @@ DDPM = Row(
     initial=every_timestep,
     choices={"variance_type": VARIANCES},
     limits=CLIPPED,
+    learned=True,
     table=True,
 )
 

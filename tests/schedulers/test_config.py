@@ -38,8 +38,22 @@ SD15 = {
 }
 # the fourteen of seeds H17, and EDMEuler, which diffusers has added since
 KIN = set(
-    "DPMSolverSDE EulerDiscrete LMSDiscrete DDIM DDPM HeunDiscrete DPMSolverMultistep DEISMultistep PNDM "
-    "EulerAncestralDiscrete UniPCMultistep KDPM2Discrete DPMSolverSinglestep KDPM2AncestralDiscrete".split()
+    [
+        "DPMSolverSDE",
+        "EulerDiscrete",
+        "LMSDiscrete",
+        "DDIM",
+        "DDPM",
+        "HeunDiscrete",
+        "DPMSolverMultistep",
+        "DEISMultistep",
+        "PNDM",
+        "EulerAncestralDiscrete",
+        "UniPCMultistep",
+        "KDPM2Discrete",
+        "DPMSolverSinglestep",
+        "KDPM2AncestralDiscrete",
+    ]
 )
 
 

@@ -392,9 +392,19 @@ def test_learned_variances() -> None:
             generator, t = torch.Generator().manual_seed(1), scheduler.timesteps[4]
             ends.append(scheduler.step(output, t, x, generator=generator).prev_sample)
         torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-5)
-    dpm = pair_of("DPMSolverMultistepScheduler", 4, variance_type="learned_range")
-    x = torch.randn(1, 3, 2, 2)
-    assert dpm.ours.step(torch.cat([x, x], 1), 999, x).prev_sample.shape == x.shape
+    with pytest.raises(OptionError, match="twice the sample's channels"):
+        pair.ours.step(x, pair.ours.timesteps[4], x)
+
+
+@pytest.mark.parametrize("kind", ["dpmsolver++", "sde-dpmsolver++"])
+def test_a_solver_leaves_the_variance(kind: str) -> None:
+    config = {"variance_type": "learned_range", "algorithm_type": kind}
+    x, ends = torch.randn(1, 3, 2, 2), []
+    for scheduler in (pair := pair_of("DPMSolverMultistepScheduler", 4, **config)).ours, pair.theirs:
+        generator = torch.Generator().manual_seed(1)
+        output = torch.cat([x, torch.full_like(x, 0.5)], 1)
+        ends.append(scheduler.step(output, scheduler.timesteps[0], x, generator=generator).prev_sample)
+    torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-5)
 
 
 @every

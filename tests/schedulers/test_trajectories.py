@@ -21,7 +21,15 @@ PREDICTIONS = ("epsilon", "v_prediction", "sample")
 STEPS = (4, 7, 20)
 # classes that do not know x0 prediction at diffusers
 NO_SAMPLE = set(
-    "PNDM EulerAncestralDiscrete KDPM2Discrete KDPM2AncestralDiscrete DPMSolverSDE EDMEuler EDMDPMSolverMultistep".split()
+    [
+        "PNDM",
+        "EulerAncestralDiscrete",
+        "KDPM2Discrete",
+        "KDPM2AncestralDiscrete",
+        "DPMSolverSDE",
+        "EDMEuler",
+        "EDMDPMSolverMultistep",
+    ]
 )
 SINGLE = {"skip_prk_steps": True, "clip_sample": False}
 
