@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": ("compare", "samplers side by side: a grid, their cost and distance, a plot"),
     "samplers": ("samplers", "the samplers, what they do and their options"),
     "schedules": ("schedules", "the noise schedules and their options"),
+    "noises": ("noises", "the types of noise that samplers can add to their steps"),
     "inspect": ("inspect_file", "what a weights file or a picture is"),
 }
 DEFAULT = "txt2img"

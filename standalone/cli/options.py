@@ -164,7 +164,7 @@ def _noise(add: Callable[..., Any]) -> None:
     add(
         "--noise-type",
         metavar="NAME",
-        help="of the steps' noise: gaussian, brownian, pink, perlin, ...; NAME:option=value; see `samplers`",
+        help="of the steps' noise, see `sigmagraft noises`; NAME:option=value,... sets options",
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sigmagraft.samplers import Recording
+from sigmagraft.samplers import NOISE_TYPES, Recording
 from sigmagraft.standalone import metadata, output
 
 from .conftest import Answer, Loaded
@@ -100,6 +100,16 @@ def test_noise_options_reach_the_picture_and_come_back(run: Run, loaded: Loaded)
     assert not settings(plain).keys() & {"step_noise", "noise_type"}
     other = run("--from-image", path.strip(), "--sampler", "dpmpp_2m", "--out", "c.png")
     assert other.code == 0
+
+
+def test_the_types_of_noise_are_listed(run: Run) -> None:
+    table, listed = run("noises").out, json.loads(run("noises", "--json").out)
+    assert [row["name"] for row in listed] == NOISE_TYPES.names()
+    for row, spec in zip(listed, NOISE_TYPES, strict=True):
+        assert f"{spec.name} " in table
+        assert row["doc"]
+        assert [option["name"] for option in row["options"]] == [option.name for option in spec.options]
+        assert all(f"{spec.name}:{option.name}={option.default}" in table for option in spec.options)
 
 
 @pytest.mark.parametrize(
