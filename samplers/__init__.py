@@ -7,12 +7,13 @@ from __future__ import annotations
 from . import euler, heun, dpm  # noqa: F401
 from . import dpm_multistep, dpm_singlestep, dpm_grouped, dpmpp, dpm_fast, dpm_adaptive  # noqa: F401
 from . import ddim  # noqa: F401
-from . import unipc, deis, res_multistep, sa, er_sde, seeds  # noqa: F401
-from . import runge_kutta  # noqa: F401
+from . import unipc, deis, res_multistep, sa, er_sde, seeds, adams_pc  # noqa: F401
 from . import heunpp2, lms, ipndm, pndm, gradient_estimation, ddpm, tcd, lcm, consistency  # noqa: F401
 from . import schedule_sigma, schedule_time, schedule_spacing, schedule_beta, schedule_vp  # noqa: F401
 from . import schedule_laplace, schedule_tangent, schedule_flow, schedule_tables  # noqa: F401
+from . import fitted  # noqa: F401
 from . import noise_paths, noise_spatial  # noqa: F401
+from . import runge_kutta, exponential, collocation  # noqa: F401  (tables: the last of the samplers)
 
 # isort: on
 from .convention import k_diffusion_function, levels_of_model
