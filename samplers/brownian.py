@@ -86,7 +86,8 @@ class BrownianPath:
         start, end = place_of(low), place_of(high)
         if _same_cell(start, end):
             ends = struct.unpack("<2Q", struct.pack("<2d", low, high))
-            return self._new((PAIR, *ends, 0))[: self.size] * np.float64(math.sqrt(high - low)), high - low
+            way = self._new((PAIR, *ends, 0))[: self.size].astype(np.float64)
+            return way * math.sqrt(high - low), high - low
         way = self._within(end) - self._within(start)
         for octave in range(start[0], end[0]):
             self._add(way, math.sqrt(width(octave)), (OCTAVE, octave - LOWEST + 1, 0, 0))

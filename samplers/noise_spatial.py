@@ -7,7 +7,7 @@ expectation at every pixel (perlin: on the average over the pixels), without mea
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ for _name, _alpha in {"brown": 2.0, "pink": 1.0, "blue": -1.0, "violet": -2.0}.i
 
 DISCOUNT = Option("discount", 0.8, 0.0, 1.0, "weight of each level beside the one before")
 LEVELS = Option("levels", 4, 1, 8, "how many after the latent's own resolution")
+FINER = Option("levels", 2, 1, 6, "how many after the latent's own resolution; each costs more")
 
 
 def _resolutions(draw: Draw, shape: Shape, ratio: float, discount: float, levels: int) -> Tensor:
@@ -58,6 +59,7 @@ def _resolutions(draw: Draw, shape: Shape, ratio: float, discount: float, levels
     return total.mul_(power**-0.5)
 
 
+@lru_cache(64)
 def _resampling(size: int, wanted: int) -> Tensor:
     """Linear interpolation as a matrix [wanted, size], with rows of length 1: what is white keeps its variance."""
     matrix = interpolate(torch.eye(size)[None], size=wanted, mode="linear", align_corners=False)[0].T
@@ -70,9 +72,9 @@ def pyramid(draw: Draw, shape: Shape, discount: float, levels: int) -> Tensor:
     return _resolutions(draw, shape, 0.5, discount, levels)
 
 
-@noise_type("hires_pyramid", label="Hires pyramid", aliases=("pyramid_hires",), options=(DISCOUNT, LEVELS))
+@noise_type("hires_pyramid", label="Hires pyramid", aliases=("pyramid_hires",), options=(DISCOUNT, FINER))
 def hires_pyramid(draw: Draw, shape: Shape, discount: float, levels: int) -> Tensor:
-    """White noise and, level by level, noise of 1.5 times the resolution drawn smaller: neighbours are 1 % alike."""
+    """White noise and, level by level, noise of 1.5 times the resolution drawn smaller: neighbours are 2 % alike."""
     return _resolutions(draw, shape, 1.5, discount, levels)
 
 
@@ -106,6 +108,7 @@ def _gradient_noise(draw: Draw, shape: Shape, cell: float) -> Tensor:
     return (way_y @ gradients[0] @ fade_x.T + fade_y @ gradients[1] @ way_x.T) * power.rsqrt()
 
 
+@lru_cache(64)
 def _lattice(side: int, cell: float) -> tuple[Tensor, Tensor]:
     """(fade, fade * way) of every pixel [side] to every lattice line."""
     at = (torch.arange(side, dtype=torch.float32) + 0.5) / cell

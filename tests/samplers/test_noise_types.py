@@ -53,11 +53,9 @@ def draws(name: str, seeds: list[int], shape: tuple[int, ...] = (4, 32, 24), **m
 
 @every
 def test_mean_and_variance(spec: NoiseType) -> None:
-    """Over 640 images of 4 channels, at every pixel: mean 0; variance 1, of perlin on the average over pixels."""
-    noise = draws(spec.name, list(range(128)), (4, 12, 10)).flatten(0, 2).double()
+    """Over 320 images of 4 channels, at every pixel: mean 0; variance 1, of perlin on the average over pixels."""
+    noise = draws(spec.name, list(range(64)), (4, 12, 10)).flatten(0, 2).double()
     sure = 5 / math.sqrt(len(noise))
-    if spec.name == "brownian@torchsde":  # its seeds share pools of entropy only by chance
-        sure *= 1.2
     assert noise.mean(0).abs().max().item() < sure
     squares = noise.square()
     error = 5 * squares.std().item() / math.sqrt(len(noise))
@@ -71,7 +69,7 @@ def test_options_keep_the_variance(spec: NoiseType) -> None:
         for value in {"nu": (4.0, 30.0), "alpha": (-3.0, 3.0), "cell": (1.0, 5.5)}.get(
             option.name, (option.low, min(option.high, 1.5) if isinstance(option.default, float) else 3)
         ):
-            noise = draws(f"{spec.name}:{option.name}={value}", list(range(64)), (4, 12, 10))
+            noise = draws(f"{spec.name}:{option.name}={value}", list(range(40)), (4, 12, 10))
             assert noise.isfinite().all()
             assert noise.double().var().item() == pytest.approx(1.0, abs=0.12), (option.name, value)
 
