@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ..core.errors import OptionError
 from . import installed
+from .dpm_v3 import of_file
 from .drive import find_sampler
 from .spec import Method, Option, Run, SamplerSpec
+from .statistics_file import is_statistics
 
 Function = Callable[..., Any]
 SUPPLIED = ("extra_args", "callback", "disable", "noise_sampler", "sigmas", "sigma_min", "sigma_max", "n")
@@ -75,11 +77,16 @@ class ForeignSpec(SamplerSpec):
 
 
 def find_method(sampler: str | SamplerSpec | Function) -> SamplerSpec:
-    """A spec, a registered name, `k_diffusion:NAME`, or a function. Raises OptionError with the nearest names."""
+    """A spec, a registered name, `k_diffusion:NAME`, a file of statistics (DPM-Solver-v3), or a function.
+
+    Raises OptionError with the nearest names, FileError for a file that is no such.
+    """
     if isinstance(sampler, SamplerSpec):
         return sampler
     if not isinstance(sampler, str):
         return of_function(sampler)
+    if is_statistics(sampler):
+        return of_file(sampler)
     name = installed.split(sampler)
     return find_sampler(sampler) if name is None else _installed(name)
 
