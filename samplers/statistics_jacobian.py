@@ -25,7 +25,7 @@ def jacobian_diagonal(
 ) -> tuple[Tensor, str]:
     """(v (J v), how), whose mean over random signs v is the diagonal of J = dD / dx (Hutchinson's estimator).
 
-    By forward-mode differentiation; by differences along v, of `step` sigma, where the network cannot be differentiated so.
+    By forward-mode differentiation; where the network cannot be differentiated so, by differences of `step` sigma.
     """
     draw = torch.Generator().manual_seed(seed)
     signs = torch.randint(0, 2, x.shape, generator=draw).to(x) * 2 - 1

@@ -39,6 +39,10 @@ class Progress:
         """`done` pictures of this batch are decoded."""
         self._show("decoding" + self.title, done, self.pictures, unit=" pictures")
 
+    def measured(self, done: int, total: int) -> None:
+        """`done` of `total` levels of the trajectories are measured."""
+        self._show("measuring", done, total, unit=" levels")
+
     def note(self, text: str) -> None:
         """One line for a person, above the bar; not when quiet."""
         if self.quiet:

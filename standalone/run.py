@@ -27,6 +27,7 @@ from .guidance_weight import weight_of
 from .noise_settings import noise_of_steps, start_noise
 from .request import Request
 from .size_settings import sizes_of
+from .statistics_check import check_statistics
 from .steps import sigmas_of
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Run:
         self.model, self.levels, self.embeddings = pipe.model, pipe.levels, pipe.embeddings
         self.request = request
         self.spec = find_method(request.sampler)
+        check_statistics(self.spec, self.model, request)
         self.recording, self.stop_at = recording, stop_at
         self.sigmas = sigmas_of(request, self.spec, self.levels, self.model.info)
         factor = self.model.vae.factor

@@ -23,6 +23,7 @@ COMMANDS = {
     "inpaint": ("inpaint", "the masked part of a picture repainted"),
     "resume": ("resume", "a run that --stop-at has stopped, gone on with"),
     "compare": ("compare", "samplers side by side: a grid, their cost and distance, a plot"),
+    "statistics": ("statistics", "a model measured, for the sampler DPM-Solver-v3"),
     "samplers": ("samplers", "the samplers, what they do and their options"),
     "schedules": ("schedules", "the noise schedules and their options"),
     "noises": ("noises", "the types of noise that samplers can add to their steps"),

@@ -213,10 +213,11 @@ def _checked(options: Settings, spec: Any) -> Settings:
 
 
 def _method(name: str) -> Any:
-    """A registered sampler, or a function of an installed k-diffusion."""
+    """A registered sampler, a function of an installed k-diffusion, or a model's statistics (DPM-Solver-v3)."""
     from ...samplers import SAMPLERS, foreign, installed
+    from ...samplers.statistics_file import is_statistics
 
-    return foreign.find_method(name) if installed.split(name) else _registered(SAMPLERS, name)
+    return foreign.find_method(name) if installed.split(name) or is_statistics(name) else _registered(SAMPLERS, name)
 
 
 def _registered(registry: Any, name: str) -> Any:
