@@ -31,10 +31,11 @@ def fitted(n: int, levels: NoiseLevels) -> list[float]:
     table = INFINITE if -top > math.log(FAR) else SD
     count = max(steps for steps in table if steps <= n)
     lambdas = [-math.log(ratio) for ratio in table[count]]
-    first, last = lambdas[0], lambdas[-1]
+    if lambdas[-2:-1] < [lowest] < lambdas[-1:]:
+        lambdas[-1] = lowest  # those before it stay where they were fitted
+    first, last = lambdas[0], min(lambdas[-1], lowest)
     if n > max(table):
-        last += max(lowest - last, 0.0) * (1 - count / n)
-    last = min(last, lowest)
+        last += (lowest - last) * (1 - count / n)
     if first <= top:
         first = top + (last - top) / n
     places = linspace(0.0, len(lambdas) - 1.0, n - 1)
