@@ -95,7 +95,8 @@ class ModelStatistics:
     @classmethod
     def constant(cls, l: float = 1.0, s: float = 0.0, b: float = 0.0) -> ModelStatistics:  # noqa: E741
         """The same at every lambda and place; as it stands, DPM-Solver++'s."""
-        return cls((0.0,), *(torch.tensor([value], dtype=torch.float64) for value in (l, s, b)))
+        tables = [torch.tensor([value], dtype=torch.float64) for value in (l, s, b)]
+        return cls((0.0,), tables[0], tables[1], tables[2])
 
     @cached_property
     def _tables(self) -> tuple[Callable[..., Tensor], ...]:

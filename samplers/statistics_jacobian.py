@@ -32,8 +32,8 @@ def jacobian_diagonal(
     try:
         # the fused attention kernels have no forward mode
         with sdpa_kernel(SDPBackend.MATH):
-            _, change = torch.func.jvp(lambda at: denoise(at, sigma), (x,), (signs,))
-        return signs * change, FORWARD
+            found = torch.func.jvp(lambda at: denoise(at, sigma), (x,), (signs,))
+        return signs * found[1], FORWARD
     except (NotImplementedError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
