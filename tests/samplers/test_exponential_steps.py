@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from sigmagraft.samplers import SAMPLERS, BrownianNoise, NoiseLevels, drive, schedule
+from sigmagraft.samplers import SAMPLERS, NoiseLevels, drive, schedule
+from sigmagraft.samplers.brownian import BrownianPath
 from sigmagraft.samplers.exponential_steps import RULES, data_step, noise_step, rise, weights_by_parts
 from sigmagraft.samplers.phi import moments
 from sigmagraft.samplers.quadrature import gauss, over_sigma
@@ -103,6 +105,18 @@ def test_quadrature(levels: NoiseLevels) -> None:
         assert got == pytest.approx(math.sin(sigma_next) - math.sin(sigma), rel=1e-10)
 
 
+def on_one_path(levels: NoiseLevels) -> Callable[[float, float], torch.Tensor]:
+    """Increments over (alpha / sigma)^2: while denoised is constant, `levels.sde` at eta 1 adds exactly those."""
+    paths = [BrownianPath(seed, 6) for seed in (3, 5)]
+
+    def noise(sigma: float, sigma_next: float) -> torch.Tensor:
+        low, high = ((levels.alpha(at) / at) ** 2 for at in (sigma, sigma_next))
+        ways = [path.way(low, high) for path in paths]
+        return torch.stack([torch.from_numpy(way) / math.sqrt(variance) for way, variance in ways])
+
+    return noise
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -125,7 +139,7 @@ def test_on_one_path_the_number_of_steps_does_not_matter(
     for steps in (1, 7):
         sigmas = [s for s in schedule("karras", steps + 1, levels)[:-1]]
         sigmas = [min(sigmas[0], 0.97), *sigmas[1:]] if levels.is_flow else sigmas
-        noise = BrownianNoise([3, 5], (6,), levels, dtype=torch.float64)
+        noise = on_one_path(levels)
         x = torch.full((2, 6), sigmas[0], dtype=torch.float64)
         ends.append(
             drive(name, lambda x, s: x * 0 + 0.3, x, sigmas, levels=levels, noise=noise, options=options)
