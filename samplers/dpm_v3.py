@@ -19,10 +19,16 @@ from .model_statistics import ModelStatistics
 from .spec import Method, Option, Run, SamplerSpec
 from .statistics_file import load_statistics
 
+STRONG = 2.0  # guidance above which the corrector, extrapolating a field so stiff, does harm (measured)
 HALF = 0.5  # of the way in the sigmas of a walk, from where a half corrector corrects
 OPTIONS = (
     Option("order", 2, 1, 3, "evaluations each step goes by; 3 is for 15 steps and more"),
-    Option("corrector", "full", help="which steps are corrected", choices=("full", "half", "none")),
+    Option(
+        "corrector",
+        "auto",
+        help="which steps are corrected; auto: all, or none where guidance above 2 was measured",
+        choices=("auto", "full", "half", "none"),
+    ),
     Option("p_pseudo", 0, 0, 1, "1: divided differences as derivatives in the predictor, which has order 2"),
     Option("c_pseudo", 0, 0, 1, "1: the same in the corrector"),
     FINAL[0],
@@ -111,7 +117,7 @@ def walk(statistics: ModelStatistics, run: Run, x: Tensor) -> Method:
             x = (x * decay).add_(denoised, alpha=gain)
             continue
         here, predicted = solver.known(x, denoised, sigma), x
-        if before is not None and _corrects(run):
+        if before is not None and _corrects(statistics, run):
             x = solver.correct(before, sigma, here, run)
         if sigma_next == 0.0:
             return denoised if x is predicted else solver.moved(denoised, x - predicted, sigma)
@@ -122,10 +128,13 @@ def walk(statistics: ModelStatistics, run: Run, x: Tensor) -> Method:
     return x
 
 
-def _corrects(run: Run) -> bool:
+def _corrects(statistics: ModelStatistics, run: Run) -> bool:
     """Whether the step that ended here is corrected."""
+    which = run.corrector
+    if which == "auto":
+        which = "none" if abs(statistics.facts.get("guidance") or 0.0) > STRONG else "full"
     late = run.sigmas[run.index] <= HALF * run.sigmas[0]
-    return run.order > 1 and (run.corrector == "full" or (run.corrector == "half" and late))
+    return run.order > 1 and (which == "full" or (which == "half" and late))
 
 
 def _limit(run: Run) -> int:

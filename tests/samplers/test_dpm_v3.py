@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from math import log2
 from pathlib import Path
@@ -276,6 +277,18 @@ def test_half_and_none_correct_less(levels: NoiseLevels, mixture) -> None:
     ]
     assert not torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[1], ends[2])
+
+
+@pytest.mark.parametrize(("guidance", "as_if"), [(1.0, "full"), (7.0, "none")])
+def test_under_strong_guidance_nothing_is_corrected_unasked(
+    guidance: float, as_if: str, levels: NoiseLevels, mixture
+) -> None:
+    spec = dpm_solver_v3(replace(arbitrary(), facts={"guidance": guidance}))
+    unasked, asked = (
+        drive(spec, mixture, noise(levels), falling(levels, 8), levels=levels, options=options)
+        for options in ({}, {"corrector": as_if})
+    )
+    assert torch.equal(unasked, asked)
 
 
 def written(folder: Path) -> Path:
