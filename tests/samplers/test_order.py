@@ -154,7 +154,7 @@ def test_samples_have_the_datas_mean_and_variance(spec: SamplerSpec, levels: Noi
     generator = torch.Generator().manual_seed(3)
     top = 0.999 if levels.is_flow else 20.0
     steps = 1200 if spec.name == "dpmpp_singlestep" else 600  # a step of that one holds two sigmas
-    if spec.order >= 4:  # accurate with fewer steps of many evaluations: only an SDE's own steps must be short
+    if spec.order >= 4:  # such a step may be long; that of an SDE solver may not
         steps = max(steps // spec.evaluations, 150)
     sigmas = [top * (0.002 / top) ** (i / steps) for i in range(steps + 1)] + [0.0]
 
