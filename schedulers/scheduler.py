@@ -124,9 +124,17 @@ class Scheduler(Noising):
 
     def _split(self, output: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """The prediction, and the variance beside it; a class that does not heed that leaves it."""
-        if self._own.get("variance_type") in learned.KINDS:
-            return learned.split(output, x.shape[1])
-        return output, None
+        variance = None
+        if self._own.get("variance_type") in learned.KINDS and output.ndim > 1 and x.ndim > 1:
+            output, variance = learned.split(output, x.shape[1])
+        if output.shape != x.shape:
+            raise OptionError(
+                f"model_output has shape {tuple(output.shape)}",
+                f"{type(self).__name__}.step",
+                expected=f"{tuple(x.shape)}, the sample's",
+                todo="chunk the two halves of guidance" if output.numel() == 2 * x.numel() else None,
+            )
+        return output, variance
 
     def _denoised(self, output: Tensor, sigma: float, x: Tensor, given: Tensor | None) -> Tensor:
         if given is not None:

@@ -1,0 +1,37 @@
+"""Mistakes in a loop: each is told by its argument, its value and what belongs there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sigmagraft import schedulers
+from sigmagraft.core.errors import OptionError
+
+from .peers import CLASSES, SHAPE
+
+every = pytest.mark.parametrize("name", CLASSES)
+
+
+def ready(name: str, steps: int = 4) -> tuple[Any, Tensor]:
+    scheduler = getattr(schedulers, name)()
+    scheduler.set_timesteps(steps)
+    return scheduler, torch.randn(SHAPE)
+
+
+@every
+@pytest.mark.parametrize(
+    "wrong", [lambda x: x[:1], lambda x: x[..., :1], lambda x: torch.cat([x, x]), lambda x: x[0]]
+)
+def test_an_output_of_another_shape(name: str, wrong: Any) -> None:
+    """Nothing is broadcast, and the scheduler stands where it stood."""
+    scheduler, x = ready(name)
+    t = scheduler.timesteps[0]
+    with pytest.raises(OptionError, match=r"model_output has shape .*expected .*the sample's") as caught:
+        scheduler.step(wrong(x), t, x)
+    assert ("chunk" in str(caught.value)) == (wrong(x).numel() == 2 * x.numel())
+    assert scheduler.step_index is None
+    assert scheduler.step(x, t, x).prev_sample.shape == x.shape
