@@ -80,7 +80,14 @@ class Running(Basis):
 
     @property
     def sigmas(self) -> Tensor:
-        """The noise-to-signal ratio at each evaluation and at the end (rectified flow: sigma), float32 on the CPU."""
+        """The noise-to-signal ratio at each evaluation and at the end (rectified flow: sigma), float32 on the CPU.
+
+        Before `set_timesteps` those of training, ascending; AttributeError where the class goes by timesteps alone.
+        """
+        if self._walker is None and self.row.initial is None:
+            if self.row.table:
+                raise AttributeError(f"{type(self).__name__} has no sigmas before set_timesteps")
+            return torch.tensor(self._trained.ratios, dtype=torch.float32)
         return self._plan.places
 
     @property

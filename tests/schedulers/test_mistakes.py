@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from torch import Tensor
@@ -35,3 +36,14 @@ def test_an_output_of_another_shape(name: str, wrong: Any) -> None:
     assert ("chunk" in str(caught.value)) == (wrong(x).numel() == 2 * x.numel())
     assert scheduler.step_index is None
     assert scheduler.step(x, t, x).prev_sample.shape == x.shape
+
+
+@every
+def test_sigmas_before_set_timesteps(name: str) -> None:
+    """Whether there are any can be asked; those of training are diffusers'. Some of ours have them where theirs not."""
+    ours, theirs = getattr(schedulers, name)(), getattr(diffusers, name)()
+    assert hasattr(ours, "sigmas") >= hasattr(theirs, "sigmas")
+    if ours.row.initial is None and hasattr(ours, "sigmas"):
+        torch.testing.assert_close(ours.sigmas, torch.as_tensor(theirs.sigmas).float(), rtol=1e-5, atol=1e-7)
+    ours.set_timesteps(4)
+    assert ours.sigmas.isfinite().all()
