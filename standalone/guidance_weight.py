@@ -113,26 +113,53 @@ def plus_plus(
 
     A sampler's step with a constant D is decay x + gain D + noise, gain = alpha_next - alpha decay, so the two are
     equal where D = D_u + w (D_c - D_u), w = scale alpha_next / gain. On variance-exploding levels without noise
-    w = scale / (1 - sigma_next / sigma). Evaluations within a step get its w; the last step's, to sigma 0, is
-    `scale`. The decays are the sampler's own, ancestral and churned steps included: they are measured.
+    w = scale / (1 - sigma_next / sigma). Evaluations within a step get its w, but one at a sigma where another step
+    begins gets that step's; the last step's, to sigma 0, is `scale`. The decays are the sampler's own, ancestral,
+    churned and restarted steps included: they are measured.
 
     Raises:
-        OptionError: a sampler that chooses its own steps.
+        OptionError: a sampler that chooses its own steps, or that needs two weights at one sigma.
     """
-    at, decays = _decays(sampler, sigmas, levels, options)
+    at, decays, within_step = _decays(sampler, sigmas, levels, options)
     alphas = [levels.alpha(sigma) for sigma in at]
     weights = [
         scale * alpha_next / (alpha_next - alpha * decay)
         for decay, (alpha, alpha_next) in zip(decays, pairwise(alphas), strict=True)
     ]
-    falling = [-sigma for sigma in at[:-1]]
-    return lambda sigma: weights[max(bisect_right(falling, -sigma) - 1, 0)]
+    return _by_step(at[:-1], weights, within_step, sampler.name)
+
+
+def _by_step(
+    at: Sequence[float], weights: Sequence[float], within_step: Sequence[tuple[float, int]], name: str
+) -> Weight:
+    """The weight of the step that evaluates a sigma, be they falling or not; between known ones of the step begun."""
+    begins: dict[float, float] = {}
+    for sigma, weight in zip(at, weights, strict=True):
+        if not math.isclose(begins.setdefault(sigma, weight), weight, rel_tol=1e-6):
+            what = f"cfg++ needs two weights at sigma {sigma:g}, where two steps begin"
+            raise OptionError(what, f"sampler {name}", todo="use guidance cfg")
+    known = {sigma: weights[step] for sigma, step in within_step} | begins
+    falling = all(a > b for a, b in pairwise(at))
+    negative = [-sigma for sigma in at]
+
+    def weight_at(sigma: float) -> float:
+        near = min(known, key=lambda value: abs(value - sigma))
+        if math.isclose(near, sigma, rel_tol=1e-5):  # a sigma read off a tensor is a rounding of it
+            return known[near]
+        if not falling:
+            raise OptionError(
+                f"cfg++ knows no step at sigma {sigma:g}", f"sampler {name}", todo="use guidance cfg"
+            )
+        return weights[max(bisect_right(negative, -sigma) - 1, 0)]
+
+    return weight_at
 
 
 def _decays(
     sampler: SamplerSpec, sigmas: Sequence[float], levels: NoiseLevels, options: Mapping[str, Any] | None
-) -> tuple[list[float], list[float]]:
-    """The sigma first evaluated in each step (and the last of all), and the share of x that each step keeps.
+) -> tuple[list[float], list[float], list[tuple[float, int]]]:
+    """The sigma first evaluated in each step (and the last of all), the share of x that each step keeps, and
+    (sigma, step) of every evaluation.
 
     A step is linear in x, denoised and noise, so a walk shows it where denoised is 0 and every step's noise goes to a
     place of its own in x: what was in one place before the step is compared with what is there after it.
@@ -144,16 +171,23 @@ def _decays(
             todo="choose a sampler that does not choose its own steps, or guidance cfg",
         )
     at: list[float] = []
+    begun: list[int] = []  # which evaluation each step begins with
+    asked: list[float] = []
     kept: list[Tensor] = []
     places = torch.eye(len(sigmas) + 1, dtype=torch.float64)[:, None, None, None, :]
 
     def keep(state: Mapping[str, Any]) -> None:
         at.append(state["sigma_hat"])
+        begun.append(max((n for n, sigma in enumerate(asked) if sigma == at[-1]), default=len(asked) - 1))
         kept.append(state["x"].flatten())
+
+    def zero(x: Tensor, sigma: float) -> Tensor:
+        asked.append(sigma)
+        return torch.zeros_like(x)
 
     end = walk(
         sampler,
-        lambda x, sigma: torch.zeros_like(x),
+        zero,
         places[0],
         sigmas,
         levels=levels,
@@ -166,7 +200,8 @@ def _decays(
         raise OptionError(
             "cfg++ does not go with this sampler", f"sampler {sampler.name}", todo="use guidance cfg"
         )
-    return [*at, sigmas[-1]], decays
+    within_step = [(sigma, max(bisect_right(begun, n) - 1, 0)) for n, sigma in enumerate(asked)]
+    return [*at, sigmas[-1]], decays, within_step
 
 
 def _ratio(before: Tensor, after: Tensor) -> float:

@@ -144,6 +144,40 @@ def test_a_step_of_a_churned_walk_has_the_weight_of_its_own_decay(levels: NoiseL
         assert weight(hat) == pytest.approx(0.6 * levels.alpha(sigma_next) / gain, rel=1e-9)
 
 
+@LEVELS
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("restart", {"restart_steps": 3, "restart_times": 2}),
+        ("euler", {"s_churn": 16.0, "s_tmin": 0.1, "s_tmax": 0.6}),
+        ("heun", {"s_churn": 16.0, "s_tmin": 0.1, "s_tmax": 0.6}),
+    ],
+)
+def test_where_sigmas_rise_each_step_has_its_own_weight(
+    levels: NoiseLevels, name: str, options: dict
+) -> None:
+    """A step's way is known from what it evaluates first and where it goes: w = scale alpha_next / gain."""
+    sigmas, states, asked = schedule("karras", 40, levels)[1:], [], []
+
+    def zero(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        asked.append(sigma)
+        return torch.zeros_like(x)
+
+    more = {"levels": levels, "noise": lambda a, b: draw(5), "options": options}
+    drive(name, zero, draw(1) * sigmas[0], sigmas, callback=states.append, **more)
+    hats = [state["sigma_hat"] for state in states]
+    assert any(b > a for a, b in itertools.pairwise(hats)) or any(b > a for a, b in itertools.pairwise(asked))
+    weight = plus_plus(0.6, SAMPLERS[name], sigmas, levels, options)
+    ends = [state["sigma_next"] for state in states]
+    if name == "restart":  # a step before a restart ends at the lowest level of the restart
+        low = min(a for a, b in itertools.pairwise(asked) if b > 1.5 * a)
+        ends = [low if end > state["sigma"] else end for state, end in zip(states, ends, strict=True)]
+    for hat, end in zip(hats, ends, strict=True):
+        gain = levels.alpha(end) - levels.alpha(hat) * end / hat
+        assert weight(hat) == pytest.approx(0.6 * levels.alpha(end) / gain, rel=1e-6)
+    assert all(math.isfinite(weight(sigma)) for sigma in asked)
+
+
 def test_an_interval_in_sigma_and_in_steps() -> None:
     sigmas = [10.0, 8.0, 6.0, 4.0, 2.0, 0.0]
     for text, inside in (
