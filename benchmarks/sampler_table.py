@@ -35,15 +35,18 @@ the same with D = D_u + w (D_c - D_u), w = cfg alpha_next / gain, so it is guida
 exactly the paper's for DDIM and Euler, exactly ComfyUI's `euler_cfg_pp` and `euler_ancestral_cfg_pp` (on flow
 `ddim:eta=1`), and for every other sampler the same weight at each of its evaluations. Its pull grows with the number of
 steps. Samplers that choose their own steps do not take it. `--cfg-interval 0.3-5.4` (sigma) or `20%-80%` (steps) guides
-only there (arXiv:2404.07724); elsewhere the prompt alone is evaluated, at half the cost.
+only there (arXiv:2404.07724); elsewhere the prompt alone is evaluated, at half the cost. Both go by sigma:
+`20%-80%` is from the sigma where its first step begins down to, but without, the one where its last step ends, so the
+evaluations within a step are its own and one at the end of a step is the next one's; from `0%` on there is no upper
+end, whatever churn adds.
 
 **Functions in k-diffusion's convention**, the installed package's (`k_diffusion:NAME`, from
 `pip install --no-deps k-diffusion`) or your own (`pipe(prompt, sampler=function)`), run like samplers of ours: options
 off the signature, one callback a step, NaN caught. What they draw by `noise_sampler` or `torch.randn_like` is each
-image's own noise, so image k of a batch is the image alone; other draws are only repeatable, and `dpm_adaptive` chooses
-its steps by the whole batch. On rectified flow the package's run in x / alpha, where they are exact; your own gets the
-flow's x and sigmas. Ours are such functions too: `from sigmagraft.samplers import k_diffusion`, then
-`k_diffusion.sample_heun(model, x, sigmas)`.
+image's own noise, so image k of a batch is the image alone; other draws are only repeatable. `dpm_adaptive` chooses
+its steps by the whole batch, so the pipeline walks images one by one with it. On rectified flow the package's run in
+x / alpha, where they are exact; your own gets the flow's x and sigmas. Ours are such functions too:
+`from sigmagraft.samplers import k_diffusion`, then `k_diffusion.sample_heun(model, x, sigmas)`.
 
 ## What the columns say
 

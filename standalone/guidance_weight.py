@@ -84,12 +84,19 @@ class Interval:
         return cls(low, high, share)
 
     def limits(self, sigmas: Sequence[float]) -> tuple[float, float]:
-        """(lowest, highest) sigma of the first evaluations of the steps where it acts."""
+        """(lowest, highest) sigma where it acts, ends included.
+
+        Steps are told apart by sigma: those first to last are above where the last ends, up to where the first
+        begins. What churn raises above the first sigma of all belongs to the first step.
+        """
         if not self.share:
             return self.low, self.high
         steps = len(sigmas) - 1
         first, last = round(self.low / 100 * steps), round(self.high / 100 * steps)
-        return (sigmas[last - 1], sigmas[first]) if last > first else (math.inf, math.inf)
+        if last <= first:
+            return math.inf, math.inf
+        low = math.nextafter(sigmas[last], math.inf) if last < steps else 0.0
+        return low, sigmas[first] if first > 0 else math.inf
 
 
 def within(weight: Weight, interval: Interval, sigmas: Sequence[float]) -> Weight:

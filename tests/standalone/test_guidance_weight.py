@@ -192,6 +192,17 @@ def test_an_interval_in_sigma_and_in_steps() -> None:
         assert {weight(sigma) for sigma in sigmas[:-1] if sigma not in inside} <= {1.0}
 
 
+def test_shares_of_the_steps_hold_what_lies_between_their_sigmas() -> None:
+    """Churn above the first sigma is the first step's; stages are of the step they lie in, its end is not."""
+    sigmas = [10.0, 8.0, 6.0, 4.0, 2.0, 1.0]
+    first, middle, last = (
+        within(lambda sigma: 7.0, Interval.read(text), sigmas) for text in ("0%-20%", "40%-60%", "80%-100%")
+    )
+    assert [first(sigma) for sigma in (11.0, 10.0, 8.5, 8.0)] == [7.0, 7.0, 7.0, 1.0]
+    assert [middle(sigma) for sigma in (11.0, 6.5, 6.0, 5.0, 4.0)] == [1.0, 1.0, 7.0, 7.0, 1.0]
+    assert [last(sigma) for sigma in (2.5, 2.0, 1.5, 1.0)] == [1.0, 7.0, 7.0, 7.0]
+
+
 @pytest.mark.parametrize("text", ["", "5", "5-2", "10%-5", "20%-120%", "a-b", "-1-4", "1..2-4"])
 def test_bad_intervals(text: str) -> None:
     with pytest.raises(OptionError, match="cfg_interval"):
