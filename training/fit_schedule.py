@@ -22,6 +22,7 @@ from .mixtures import Problem
 
 INFINITE = 1e4  # stands for no signal at all: rectified flow and zero terminal SNR begin there
 BATCH = 6  # problems a turn
+LOWEST = 0.0292  # sigma_min of Stable Diffusion; flow goes lower, to no gain
 COUNTS = [2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20]
 STARTS = {"sd": 14.6146, "infinite": INFINITE}
 
@@ -92,7 +93,8 @@ def fit(guess: Tensor, problems: list[Problem], rounds: int, first: int) -> tupl
     mean = gaps.detach()
 
     def levels(gaps: Tensor) -> Tensor:
-        return torch.cat([guess[:1], guess[0] + gaps.exp().cumsum(0)])
+        free = torch.cat([guess[:1], guess[0] + gaps.exp().cumsum(0)])
+        return free.clamp(max=-math.log(LOWEST))
 
     for turn in range(rounds):
         for group in optimizer.param_groups:

@@ -217,7 +217,11 @@ def _method(name: str) -> Any:
     from ...samplers import SAMPLERS, foreign, installed
     from ...samplers.statistics_file import is_statistics
 
-    return foreign.find_method(name) if installed.split(name) or is_statistics(name) else _registered(SAMPLERS, name)
+    return (
+        foreign.find_method(name)
+        if installed.split(name) or is_statistics(name)
+        else _registered(SAMPLERS, name)
+    )
 
 
 def _registered(registry: Any, name: str) -> Any:
