@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from ..core.errors import OptionError
 from .drive import Callback, Denoise, drive
 from .exploding import exploded
-from .finite import FiniteWatch
+from .finite import FiniteWatch, NonFiniteError
 from .foreign import ForeignSpec
 from .levels import NoiseLevels
 from .model import KDiffusionModel, step_of
@@ -49,7 +49,8 @@ def drive_function(
     What it draws with its noise_sampler or with torch.randn_like comes from `noise`. Anything else it draws is
     seeded by the noise's first seed, so that it is the same again, but not image by image.
 
-    Raises as `drive` does, and OptionError for sigmas that differ within the batch.
+    Raises as `drive` does, OptionError for sigmas that differ within the batch and for a result that is no latent
+    of x's shape, and NonFiniteError for one with NaN or infinity.
     """
     run = sampler.run(sigmas, levels, noise, options)
     if levels.is_flow and sampler.exploding:
@@ -80,9 +81,20 @@ class _Guest:
             end = self.sampler.function(self.model, x.clone(), **self._arguments(x, noise), **options)
         self.watch.finish()
         self._say(len(self.run.sigmas))
-        end = end[0] if isinstance(end, tuple) else end
+        return self._checked(end[0] if isinstance(end, tuple) else end, x)
+
+    def _checked(self, end: Any, x: Tensor) -> Tensor:
+        """What the function returned, if it can be the latent that x has become."""
+        where = f"sampler {self.sampler.name}"
         if not isinstance(end, Tensor):
-            raise OptionError(f"it returned {type(end).__name__}", f"sampler {self.sampler.name}", "a latent")
+            raise OptionError(f"it returned {type(end).__name__}", where, "a latent")
+        if end.shape != x.shape:
+            raise OptionError(
+                f"it returned shape {tuple(end.shape)}", where, f"{tuple(x.shape)}, the latent's"
+            )
+        if not end.is_meta and not end.isfinite().all().item():
+            todo = "the model's answers were finite: look into the function, often its step to sigma 0"
+            raise NonFiniteError("it returned NaN or infinity", where, "finite numbers", todo)
         return end
 
     def _arguments(self, x: Tensor, noise: Noise | None) -> dict[str, Any]:

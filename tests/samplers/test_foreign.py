@@ -23,6 +23,7 @@ from sigmagraft.samplers import (
     step_noise,
 )
 from sigmagraft.samplers import installed as package
+from sigmagraft.samplers.finite import NonFiniteError
 from sigmagraft.samplers.foreign import find_method, of_function
 from sigmagraft.samplers.guest import walk
 from sigmagraft.samplers.model import KDiffusionModel, step_of
@@ -231,6 +232,14 @@ def test_a_users_noise_is_that_of_each_image(mixture, levels: NoiseLevels) -> No
     batch = sampled(euler_of_a_user, mixture, levels, options=options)
     alone = sampled(euler_of_a_user, mixture, levels, seeds=SEEDS[1:], options=options)
     torch.testing.assert_close(alone[0], batch[1], rtol=1e-9, atol=1e-9)
+
+
+def test_what_a_function_returns_must_be_a_finite_latent() -> None:
+    with pytest.raises(OptionError, match=r"returned shape \(2, 6, 6\).*expected \(2, 4, 6, 6\)"):
+        sampled(lambda model, x, sigmas: x[:, 0], lambda x, s: x, SD)
+    for bad in (math.nan, math.inf):
+        with pytest.raises(NonFiniteError, match="returned NaN or infinity"):
+            sampled(lambda model, x, sigmas, bad=bad: x * bad, lambda x, s: x, SD)
 
 
 def test_functions_that_cannot_be_used() -> None:
