@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from ..core.errors import OptionError
 from ..samplers.noise import to_device
+from ..samplers.noise_paths import BrownianNoise
 from ..samplers.spec import Noise
 
 Generators = Generator | Sequence[Generator] | None
@@ -43,6 +46,20 @@ class StepNoise:
         self.path: Noise | None = None
         self.factor: Tensor | None = None
         self._draw: Callable[[], Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy keeps the path; what one step drew from is said anew before the next."""
+        path = self.path
+        if isinstance(path, BrownianNoise):  # of its seeds alone, as nothing here walks up
+            path = partial(
+                BrownianNoise, path.seeds, path.shape, path.levels, device=path.device, dtype=path.dtype
+            )
+        return {"path": path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        path = state["path"]
+        self.path = path() if isinstance(path, partial) and path.func is BrownianNoise else path
+        self.factor = self._draw = None
 
     def set(
         self, like: Tensor, dtype: torch.dtype, generator: Generators = None, given: Tensor | None = None

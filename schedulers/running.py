@@ -15,6 +15,9 @@ from .grid import Grid
 from .plan import Plan
 from .walker import Walker
 
+# made anew from the config by a copy
+DERIVED = ("_space", "_training_table")
+
 
 class Running(Basis):
     """set_timesteps and what it decides.
@@ -49,6 +52,28 @@ class Running(Basis):
         plan = Plan(find_sampler(spec), self._space, grid, self._options, row, device)
         self._walker = Walker(plan, self._noise, row.alone, row.resume)
         self._timesteps, self.begin_index = plan.timesteps, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copy and pickle: the config, the places of the run, and where it stands.
+
+        Raises OptionError in the middle of a step, or of a run whose method remembers earlier ones.
+        """
+        state = {name: value for name, value in self.__dict__.items() if name not in DERIVED}
+        walker = state.pop("_walker")
+        if walker is not None:
+            state["_laid"] = walker.plan.grid, walker.plan.timesteps.device, walker.standing()
+            if self._timesteps is walker.plan.timesteps:
+                del state["_timesteps"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        grid, device, standing = state.pop("_laid", (None, None, None))
+        self.__dict__.update(_walker=None, **state)
+        if grid is None:
+            return
+        self._lay_out(grid, device)
+        self.__dict__.update(state)  # begin_index, and timesteps that were put in place of the plan's
+        self._running.stand(standing)
 
     @property
     def _running(self) -> Walker:

@@ -15,6 +15,8 @@ from ..samplers.spec import Noise, Run, SamplerSpec, resolve
 from ..samplers.stepper import take
 from .plan import Plan
 
+STANDING = ("due", "_start", "_given", "_values", "_watch")
+
 
 class Walker:
     """Leads a method through the evaluations of a plan, in any order that it can be led.
@@ -40,6 +42,18 @@ class Walker:
         self._given: Mapping[str, Any] | None = None
         self._values: dict[str, Any] = {}
         self._watch = FiniteWatch(len(plan.sigmas) - 1)
+
+    def standing(self) -> dict[str, Any]:
+        """What a copy needs to go on from here. OptionError where the method under way keeps a memory of its own."""
+        if self._walk is not None:
+            raise OptionError(
+                f"a copy in the middle of a run of {self.plan.spec.name}, which remembers its earlier evaluations",
+                todo="copy before the run or after it, or call set_timesteps first",
+            )
+        return {name: value for name, value in self.__dict__.items() if name in STANDING}
+
+    def stand(self, standing: Mapping[str, Any]) -> None:
+        self.__dict__.update(standing)
 
     def locate(self, timestep: Any, begin: int | None) -> int:
         """The evaluation that a call with this timestep is for.
