@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ..core.errors import OptionError
 from .drive import Walk, find_sampler
-from .restart_plan import Segment, automatic, plan
+from .restart_plan import Segment, automatic, checked, plan
 from .spec import SAMPLERS, Method, Option, Run, SamplerSpec, Walker
 
 OPTIONS = (
     Option("restart_steps", 0, 0, 1000, "steps of one restart; 0 is A1111's rule by the number of steps"),
     Option("restart_times", 1, 1, 100, "how often, where restart_steps is not 0"),
-    Option("t_min", 0.1, 0.0, math.inf, "sigma / alpha where a restart begins and ends"),
-    Option("t_max", 2.0, 0.0, math.inf, "sigma / alpha that it goes back up to"),
+    Option("t_min", 0.1, 1e-4, math.inf, "sigma / alpha where a restart begins and ends"),
+    Option("t_max", 2.0, 1e-4, math.inf, "sigma / alpha that it goes back up to"),
 )
 S_NOISE = Option("s_noise", 1.0, 0.0, 10.0, "scale of the noise; 0 leaves the restarts out")
 
@@ -45,7 +45,7 @@ def _segments(run: Run, given: Sequence[Segment] | None) -> Sequence[Segment]:
 
 def _walk(run: Run, x: Tensor, inner: SamplerSpec, given: Sequence[Segment] | None) -> Method:
     by_rule = given is None and not run.restart_steps
-    walks = plan(run.sigmas, _segments(run, given), run.levels, snap=by_rule)
+    walks = plan(run.sigmas, _segments(run, given), run.levels, by_rule)
     # where each step begins, for whoever is told of it
     run.sigmas = (*(sigma for walk in walks for sigma in walk[:-1]), walks[-1][-1])
     at, done = walks[0][0], 0
@@ -98,14 +98,15 @@ def restart(
             options `restart_steps`, ... and to A1111's rule.
 
     Raises:
-        OptionError: the method adds noise or solves no ODE.
+        OptionError: the method adds noise or solves no ODE, or a segment that cannot be walked; when driven, one
+            that does not lie inside the walk.
     """
     inner = find_sampler(sampler)
     if inner.stochastic or inner.order == 0:
         raise OptionError(
             f"restart around {inner.name}", expected="a deterministic method", todo="heun is usual"
         )
-    fixed = None if segments is None else tuple(Segment(*segment) for segment in segments)
+    fixed = None if segments is None else tuple(map(checked, segments))
     own = (S_NOISE,) if fixed is not None else (S_NOISE, *OPTIONS)
     return RestartSpec(
         name=name or f"restart_{inner.name}",

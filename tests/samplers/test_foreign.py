@@ -23,7 +23,6 @@ from sigmagraft.samplers import (
     step_noise,
 )
 from sigmagraft.samplers import installed as package
-from sigmagraft.samplers.finite import NonFiniteError
 from sigmagraft.samplers.foreign import find_method, of_function
 from sigmagraft.samplers.guest import walk
 from sigmagraft.samplers.model import KDiffusionModel, step_of

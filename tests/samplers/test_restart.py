@@ -70,7 +70,7 @@ def test_no_noise_means_no_restarts(mixture, levels: NoiseLevels) -> None:
 @pytest.mark.parametrize("steps", [20, 36, 61])
 def test_a_plan_has_the_steps_of_the_schedule(levels: NoiseLevels, name: str, steps: int) -> None:
     sigmas = schedule(name, steps, levels)
-    walks = plan(sigmas, automatic(steps), levels, snap=True)
+    walks = plan(sigmas, automatic(steps), levels, by_rule=True)
     assert len(walks) == 2 + automatic(steps)[0].times
     assert sum(len(walk) - 1 for walk in walks) == steps
     assert (walks[0][0], walks[-1][-1]) == (sigmas[0], 0.0)
@@ -104,10 +104,45 @@ def test_on_rectified_flow_levels_are_meant_as_ratios() -> None:
     assert walks[1][-1] == pytest.approx(1 / 11, abs=0.01)
 
 
-def test_a_restart_outside_the_walk_is_left_out() -> None:
-    sigmas = [1.5, 0.8, 0.4, 0.2, 0.05, 0.0]
-    assert plan(sigmas, [Segment(2, 1, 0.1, 2.0)], VE) == [sigmas]
+def test_a_restart_outside_the_walk_is_left_out_by_the_rule_only() -> None:
+    sigmas, segment = [1.5, 0.8, 0.4, 0.2, 0.15, 0.05, 0.0], Segment(2, 1, 1.4, 2.0)
+    assert plan(sigmas, [segment], VE, by_rule=True) == [sigmas]
+    for outside in (segment, Segment(2, 1, 0.1, 2.0), Segment(2, 1, 0.001, 0.002)):
+        with pytest.raises(
+            OptionError, match=rf"t_min {outside.t_min:g} to t_max {outside.t_max:g}.*at most 1.5"
+        ):
+            plan(sigmas, [outside], VE)
     assert len(plan([3.0, *sigmas], [Segment(2, 1, 0.1, 2.0)], VE)) == 3
+
+
+@pytest.mark.parametrize(
+    ("segment", "told"),
+    [
+        ((0, 1, 0.1, 2.0), "steps 0"),
+        ((3, 0, 0.1, 2.0), "times 0"),
+        ((3, 1.5, 0.1, 2.0), "times 1.5"),
+        ((True, 1, 0.1, 2.0), "steps True"),
+        ((3, 1, 0.0, 2.0), "t_min 0, t_max 2"),
+        ((3, 1, 2.0, 0.1), "t_min 2, t_max 0.1"),
+        ((3, 1, 0.1, math.inf), "t_max inf"),
+        ((3, 1, 0.1), "3 values"),
+    ],
+)
+def test_segments_that_cannot_be_walked(segment: tuple, told: str) -> None:
+    with pytest.raises(OptionError, match=told):
+        restart("heun", [segment])
+
+
+@pytest.mark.parametrize(
+    "given", [{"t_min": 0.0}, {"t_max": 0.0}, {"t_min": 3.0}, {"restart_steps": 3, "t_max": 0.05}]
+)
+@pytest.mark.parametrize("steps", [10, 30])
+def test_options_that_cannot_be_walked(mixture, levels: NoiseLevels, given: dict, steps: int) -> None:
+    sigmas = schedule("karras", steps, levels)
+    with pytest.raises(OptionError, match=r"t_m(in|ax)"):
+        drive(
+            "restart", mixture, sigmas[0] * white(1)(), sigmas, levels=levels, noise=white(2), options=given
+        )
 
 
 def test_thin_keeps_the_schedules_shape(levels: NoiseLevels) -> None:
