@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import given
 from .running import Running
 
 
@@ -16,6 +17,8 @@ class Noising(Running):
 
         A class with sigmas of its own goes by the run's timesteps, or after `set_begin_index` by the place it
         stands at; any other timestep, and each before `set_timesteps`, is taken for one of training.
+
+        Raises OptionError for timesteps out of range, where they are on the CPU.
         """
         alpha, sigma = self._mixing(timesteps, original_samples)
         return alpha * original_samples + sigma * noise
@@ -31,7 +34,7 @@ class Noising(Running):
 
     def _mixing(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma, each [b, 1, ...]."""
-        times = torch.as_tensor(timesteps, device=like.device).reshape(-1)
+        times = given.times(timesteps)
         trained = self.row.table or (self._walker is None and self._training is not None)
         pairs = self._of_training(times) if trained else self._of_run(times)
         alpha, sigma = pairs.to(device=like.device, dtype=like.dtype).unbind(-1)
@@ -39,6 +42,7 @@ class Noising(Running):
         return alpha.reshape(shape), sigma.reshape(shape)
 
     def _of_training(self, times: Tensor) -> Tensor:
+        given.within(times, 0, len(self._training_table) - 1)
         return self._training_table.to(times.device)[times.long()]
 
     def _of_run(self, times: Tensor) -> Tensor:
@@ -49,6 +53,13 @@ class Noising(Running):
             return table[here].expand(len(times), 2)
         away, nearest = (plan.timesteps.to(times.device)[None] - times[:, None]).abs().min(1)
         found = table.to(times.device)[nearest]
+        known = away < 1e-2
         if self._training is None:
+            given.within(times, *self._range())
             return found
-        return torch.where(away[:, None] < 1e-2, found, self._of_training(times))
+        return torch.where(known[:, None], found, self._of_training(torch.where(known, 0, times)))
+
+    def _range(self) -> tuple[float, float]:
+        """Lowest and highest timestep of a class without a table; rectified flow is trained from 0 to N."""
+        times = [*self._plan.times, *((0.0, float(len(self))) if self._space.levels.is_flow else ())]
+        return min(times) - 1e-2, max(times) + 1e-2

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..core.errors import OptionError
 from ..samplers.drive import find_sampler
+from . import given as checked
 from .basis import Basis
 from .draw import StepNoise
 from .grid import Grid
@@ -39,8 +40,8 @@ class Running(Basis):
 
     def set_timesteps(self, num_inference_steps: int | None = None, device: Any = None, **given: Any) -> None:
         """Lay out a run of so many steps, or at the `timesteps` or `sigmas` given. OptionError for what cannot be."""
-        if num_inference_steps is not None and num_inference_steps < 1:
-            raise OptionError(f"{num_inference_steps} steps", "set_timesteps", "1 or more")
+        if num_inference_steps is not None:
+            num_inference_steps = checked.steps(num_inference_steps)
         given = {name: value for name, value in given.items() if value is not None}
         self._lay_out(self.row.grid(self._own, self._training, num_inference_steps, **given), device)
         self.num_inference_steps = self._plan.grid.steps
@@ -131,4 +132,4 @@ class Running(Basis):
 
     def index_for_timestep(self, timestep: Any, schedule_timesteps: Tensor | None = None) -> int:
         """The place of a timestep in `timesteps`. OptionError where it is not among them."""
-        return self._plan.find(float(timestep), None)
+        return self._plan.find(checked.time(timestep), None)

@@ -13,6 +13,7 @@ from ..samplers.drive import Walk, find_sampler
 from ..samplers.finite import FiniteWatch
 from ..samplers.spec import Noise, Run, SamplerSpec, resolve
 from ..samplers.stepper import take
+from .given import time
 from .plan import Plan
 
 STANDING = ("due", "_start", "_given", "_values", "_watch")
@@ -71,8 +72,7 @@ class Walker:
                 return int(timestep.storage_offset())
             if self.due is not None and timestep.device.type != "cpu":
                 return self.due
-            timestep = timestep.flatten()[0].item()
-        return self.plan.find(float(timestep), self.due or 0)
+        return self.plan.find(time(timestep), self.due or 0)
 
     def advance(self, index: int, x: Tensor, denoised: Tensor, given: Mapping[str, Any]) -> Tensor:
         """The x of the next evaluation, or the finished one.

@@ -47,3 +47,38 @@ def test_sigmas_before_set_timesteps(name: str) -> None:
         torch.testing.assert_close(ours.sigmas, torch.as_tensor(theirs.sigmas).float(), rtol=1e-5, atol=1e-7)
     ours.set_timesteps(4)
     assert ours.sigmas.isfinite().all()
+
+
+@pytest.mark.parametrize("count", ["5", 5.0, [5]])
+def test_a_number_of_steps_that_is_none(count: Any) -> None:
+    with pytest.raises(OptionError, match=r"set_timesteps: num_inference_steps=.*expected an int"):
+        schedulers.DDIMScheduler().set_timesteps(count)
+    schedulers.DDIMScheduler().set_timesteps(torch.tensor(5))
+
+
+@every
+@pytest.mark.parametrize("time", [None, "a", torch.tensor([])])
+def test_a_timestep_that_is_no_number(name: str, time: Any) -> None:
+    scheduler, x = ready(name)
+    with pytest.raises(OptionError, match=r"timestep=.*expected a number"):
+        scheduler.step(x, time, x)
+    with pytest.raises(OptionError, match=r"timestep=.*expected a number"):
+        scheduler.index_for_timestep(time)
+
+
+@every
+@pytest.mark.parametrize("laid", [False, True])
+def test_noise_at_a_timestep_out_of_range(name: str, laid: bool) -> None:
+    """Neither wrapped round from the end nor taken for the nearest."""
+    scheduler, x = getattr(schedulers, name)(), torch.randn(SHAPE)
+    if laid:
+        scheduler.set_timesteps(4)
+    inside = (
+        scheduler.timesteps[-1:].clamp(min=0).repeat(2) if scheduler.row.table else scheduler.timesteps[-1:]
+    )
+    assert scheduler.add_noise(x, x, inside).shape == x.shape
+    for time in (5000, -5000):
+        with pytest.raises(OptionError, match=f"add_noise: timesteps={time} .expected .* to "):
+            scheduler.add_noise(x, x, torch.tensor([time, time]))
+    with pytest.raises(OptionError, match="timesteps='a'"):
+        scheduler.add_noise(x, x, "a")
