@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,16 +32,21 @@ class Walk:
 
     def __init__(self, spec: SamplerSpec, run: Run, x: Tensor) -> None:
         self.run = run
+        self._where = f"sampler {spec.name}"
         self.result: Tensor | None = None
         self.asked: tuple[Tensor, float] | None = None
         self._method = spec.method(run, x)
+        if not isinstance(self._method, Generator):
+            what = f"its method returned {type(self._method).__name__}"
+            raise OptionError(what, self._where, "a generator that yields (x, sigma)")
         self._advance(None)
 
     def answer(self, denoised: Tensor) -> None:
-        """Hand over the evaluation that was asked for. Raises OptionError if its shape is another."""
+        """Hand over the evaluation that was asked for. Raises OptionError if it is no tensor of x's shape."""
         if self.asked is None:
             raise OptionError("this walk is over", todo="start another")
         x = self.asked[0]
+        self.check(denoised)
         if denoised.shape != x.shape:
             raise OptionError(
                 f"the model answered shape {tuple(denoised.shape)}",
@@ -49,11 +54,26 @@ class Walk:
             )
         self._advance(denoised.to(x.dtype))
 
+    def check(self, denoised: object) -> None:
+        """Raises OptionError unless this is a tensor."""
+        if not isinstance(denoised, Tensor):
+            what = f"the model answered {type(denoised).__name__}"
+            raise OptionError(what, self._where, "denoised, a tensor like the latent")
+
     def _advance(self, denoised: Tensor | None) -> None:
         try:
-            self.asked = next(self._method) if denoised is None else self._method.send(denoised)
+            asked = next(self._method) if denoised is None else self._method.send(denoised)
         except StopIteration as stop:
             self.asked, self.result = None, stop.value
+            if not isinstance(self.result, Tensor):
+                what = f"its method returned {type(self.result).__name__}"
+                raise OptionError(
+                    what, self._where, "its last x", "end the generator with `return x`"
+                ) from None
+            return
+        if not (isinstance(asked, tuple) and len(asked) == 2 and isinstance(asked[0], Tensor)):
+            raise OptionError(f"its method yielded {type(asked).__name__}", self._where, "(x, sigma)")
+        self.asked = asked
 
 
 @torch.no_grad()
@@ -78,7 +98,8 @@ def drive(
             i, sigma, sigma_next, sigma_hat (the level evaluated), x, denoised. Raise from it to cancel.
 
     Raises:
-        OptionError: unknown sampler or option, value out of range, sigmas that do not fall, missing noise.
+        OptionError: unknown sampler or option, value out of range, sigmas that do not fall, missing noise; a method
+            that is no generator of (x, sigma) or returns no x; a model that answers no tensor.
         NonFiniteError: the model answered NaN or infinity; on an accelerator, found after the last step.
     """
     spec = find_sampler(sampler)
@@ -89,13 +110,14 @@ def drive(
     while walk.asked is not None:
         at, sigma = walk.asked
         denoised = denoise(at, sigma)
+        walk.check(denoised)
         watch.see(denoised, run.index, sigma)
         if callback is not None and run.index != told:
             told = run.index
             callback(_state(run, at, sigma, denoised))
         walk.answer(denoised)
     watch.finish()
-    assert walk.result is not None  # a method returns its x
+    assert walk.result is not None  # `Walk` has seen to it
     return walk.result
 
 

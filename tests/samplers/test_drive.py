@@ -156,6 +156,41 @@ def test_half_precision_output_is_taken_into_the_latents_dtype() -> None:
     assert walk("dpmpp_2m", lambda x, s: x.half()).dtype == torch.float32
 
 
+def _returns_nothing(run, x):
+    for sigma, _ in run.steps():
+        x = yield x, sigma
+
+
+def _yields_x_alone(run, x):
+    yield x
+    return x
+
+
+def _yields_sigma_first(run, x):
+    yield run.sigmas[0], x
+    return x
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        (_returns_nothing, r"returned NoneType.*`return x`"),
+        (lambda run, x: x, r"returned Tensor \(expected a generator"),
+        (_yields_x_alone, r"yielded Tensor \(expected \(x, sigma\)"),
+        (_yields_sigma_first, r"yielded tuple \(expected \(x, sigma\)"),
+    ],
+)
+def test_a_method_that_is_none_is_told_by_name(method, told: str) -> None:
+    spec = SamplerSpec(name="mine", method=method, label="Mine", order=1)
+    with pytest.raises(OptionError, match=f"sampler mine: its method {told}"):
+        drive(spec, lambda x, sigma: x, torch.ones(1, 2), [3.0, 1.0, 0.0], levels=NoiseLevels.discrete())
+
+
+def test_a_model_that_answers_nothing() -> None:
+    with pytest.raises(OptionError, match="sampler euler: the model answered NoneType"):
+        drive("euler", lambda x, sigma: None, torch.ones(1, 2), [3.0, 0.0], levels=NoiseLevels.discrete())  # type: ignore
+
+
 def test_wrong_shape_from_the_model() -> None:
     with pytest.raises(OptionError, match=r"shape \(2, 8, 8, 8\).*\(2, 4, 8, 8\)"):
         walk("euler", lambda x, s: torch.cat([x, x], dim=1))
