@@ -102,8 +102,8 @@ def schedule(
         steps: 1 to 1000; with your own list None or its number of steps.
 
     Raises:
-        OptionError: unknown name or option, steps out of range, a schedule that cannot serve such a model, or
-            a list that does not fall.
+        OptionError: unknown name or option, steps out of range, a schedule that cannot serve such a model or
+            gives another number of steps though it declares `exact_steps`, or a list that does not fall.
     """
     if not isinstance(name, str | ScheduleSpec):
         return _own(name, steps, levels)
@@ -117,12 +117,19 @@ def schedule(
         todo = "choose another, see `sigmagraft schedules`"
         raise OptionError("cannot serve this model", where, spec.needs.text, todo)
     values = spec.make(steps, levels, **resolve(spec.options, options, where))
-    return levels.check(_placed(spec, values, levels))
+    placed = _placed(spec, values, levels)
+    if spec.exact_steps and len(placed) - 1 != steps:
+        raise OptionError(
+            f"gives {len(placed) - 1} steps", where, f"{steps}, as asked for", "or declare exact_steps=False"
+        )
+    return levels.check(placed)
 
 
 def _placed(spec: ScheduleSpec, values: Sequence[float], levels: NoiseLevels) -> list[float]:
     """`values` with their end; refused where they start beyond the model, cut where by a rounding only."""
     top = levels.sigma_max
+    if not len(values):
+        raise OptionError("gives no sigmas", f"schedule {spec.name}")
     if values[0] > top * ABOVE:
         what = f"starts at sigma {values[0]:g}, and this model's largest is {top:g}"
         raise OptionError(what, f"schedule {spec.name}", todo="choose another schedule or its options")

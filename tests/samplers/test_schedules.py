@@ -54,6 +54,24 @@ def test_a_declared_number_of_steps_is_never_far_off() -> None:
             assert max(abs(got - n) for n, got in enumerate(given, 2)) <= 1, spec.name
 
 
+@pytest.mark.parametrize("ends_at_zero", [True, False])
+def test_another_number_of_sigmas_than_declared_is_refused(ends_at_zero: bool) -> None:
+    def three(n: int, levels: NoiseLevels) -> list[float]:
+        return [3.0, 2.0, 1.0]
+
+    given = 3 if ends_at_zero else 2
+    exact, loose = (
+        ScheduleSpec("mine", three, "Mine", ends_at_zero=ends_at_zero, exact_steps=exact)
+        for exact in (True, False)
+    )
+    levels = NoiseLevels.discrete()
+    assert schedule(exact, given, levels)[:3] == schedule(loose, 5, levels)[:3] == [3.0, 2.0, 1.0]
+    with pytest.raises(OptionError, match=f"schedule mine: gives {given} steps .expected 5"):
+        schedule(exact, 5, levels)
+    with pytest.raises(OptionError, match="gives no sigmas"):
+        schedule(ScheduleSpec("empty", lambda n, levels: [], "Empty"), 5, levels)
+
+
 def test_every_schedule_serves_some_model() -> None:
     assert all(any(spec.needs.serves(levels) for levels in LEVELS.values()) for spec in SCHEDULES)
 
