@@ -125,9 +125,10 @@ def pair(text: str) -> Size:
 
 
 def numbers(text: str) -> list[float]:
-    """`14.6,3,1`: numbers between commas or spaces."""
+    """`14.6,3,1`: numbers between commas or spaces; nothing between two commas is an error."""
+    parts = [part.split() for part in text.split(",")]
     try:
-        found = [float(word) for word in text.replace(",", " ").split()]
+        found = [float(word) for part in parts for word in part] if all(parts) else []
     except ValueError:
         found = []
     if not found:

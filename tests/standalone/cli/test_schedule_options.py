@@ -108,3 +108,10 @@ def test_what_cannot_work(run: Run, loaded: Loaded, words: str, told: str) -> No
     answer = run("a cat", *words.split(), *QUICK)
     assert answer.code == 2, answer.err
     assert told in answer.err
+
+
+@pytest.mark.parametrize("given", ["14,,1", "14,1,", ",14", " , ", "14,one"])
+def test_a_list_with_a_gap_is_refused(run: Run, loaded: Loaded, given: str) -> None:
+    answer = run("a cat", "--sigmas", given, *QUICK)
+    assert answer.code == 2
+    assert f"{given!r} is not a list of numbers such as 14.6,3,1" in answer.err
