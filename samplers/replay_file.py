@@ -20,6 +20,7 @@ FORMAT = 1
 KEY = "sigmagraft.walk"
 TENSORS = ("x", "at", "answers")
 FACTS = ("sampler", "options", "sigmas", "levels", "noise", "evaluated", "settings")
+_OTHER = "this is no saved state: no stopped walk is in it"
 _TODO = "only what `Recording.save` or --save-state wrote can go on"
 
 
@@ -34,7 +35,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What was written. Raises FileError for a file that is cut, edited, of another version or something else."""
     entries, metadata = _opened(path)
     if KEY not in metadata or sorted(entries) != sorted(TENSORS):
-        raise FileError("this is no stopped walk", path, todo=_TODO)
+        raise FileError(_OTHER, path, todo=_TODO)
     pages = Pages()
     tensors = {name: pages.tensor(entry).clone() for name, entry in entries.items()}
     if _checksum(tensors, metadata[KEY]) != metadata.get("sha256"):
@@ -56,8 +57,10 @@ def _facts(path: Path, text: str, tensors: Mapping[str, Tensor]) -> dict[str, An
 
 def _opened(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     try:
-        if path.stat().st_size < 10:
-            raise FileError("this is no stopped walk", path, todo=_TODO)
+        with path.open("rb") as file:
+            start = file.read(10)
+        if len(start) < 10 or start[8:9] != b"{":  # a safetensors file: 8 bytes of length, then JSON
+            raise FileError(_OTHER, path, todo=_TODO)
         return read_safetensors(path)
     except OSError as error:
         raise FileError(f"cannot read: {error.strerror or error}", path) from None

@@ -70,7 +70,7 @@ def test_a_picture_redrawn(run: Run, loaded: Loaded, photo: Path, mask: Path) ->
         ((*WAY, "--stop-at", 5, "--save-state", "x.st"), "stop at step 5 (expected 1 to 4 of 5 steps)"),
         (("a", "--stop-at", 3, "--save-state", "x.st", "--count", 2), "give --batch 2"),
         ((*WAY, "--stop-at", 3, "--save-state", "model.safetensors"), "exists and is no stopped run"),
-        (("resume", "model.safetensors"), "model.safetensors: this is no stopped walk"),
+        (("resume", "model.safetensors"), "model.safetensors: this is no saved state"),
         (("resume", "missing.safetensors"), "missing.safetensors: cannot read"),
         (("resume", "python.safetensors"), "no run of the command line"),
         (("resume",), "FILE"),
@@ -110,6 +110,26 @@ def test_the_types_of_noise_are_listed(run: Run) -> None:
         assert row["doc"]
         assert [option["name"] for option in row["options"]] == [option.name for option in spec.options]
         assert all(f"{spec.name}:{option.name}={option.default}" in table for option in spec.options)
+
+
+def test_one_type_of_noise(run: Run) -> None:
+    spec = NOISE_TYPES["fractal"]
+    about = run("noises", spec.label).out
+    assert about.split("options:")[1].count("fractal:") == len(spec.options)
+    assert not any(
+        f"{other.name}:" in about or f"\n{other.name} " in about for other in NOISE_TYPES if other != spec
+    )
+    assert [row["name"] for row in json.loads(run("noises", "fractal", "--json").out)] == ["fractal"]
+    unknown = run("noises", "fractl")
+    assert unknown.code == 2
+    assert "'fractal'" in unknown.err
+
+
+def test_a_picture_is_no_saved_state(run: Run, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "picture.png")
+    answer = run("resume", tmp_path / "picture.png")
+    assert answer.code == 2
+    assert "picture.png: this is no saved state" in answer.err
 
 
 @pytest.mark.parametrize(
