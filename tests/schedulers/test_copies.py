@@ -85,3 +85,21 @@ def test_timesteps_put_in_place_of_the_plan_s() -> None:
     other = copy.deepcopy(scheduler)
     assert torch.equal(other.timesteps, scheduler.timesteps)
     assert other.begin_index == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "laid"),
+    [
+        ("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}, {"mu": 0.8}),
+        ("EulerDiscreteScheduler", {}, {"num_inference_steps": None, "sigmas": [10.0, 3.0, 1.0, 0.0]}),
+        ("UniPCMultistepScheduler", {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}, {}),
+    ],
+)
+@ways
+def test_a_run_laid_out_by_hand(name: str, config: dict[str, Any], laid: dict[str, Any], way: Way) -> None:
+    """The places themselves are copied, whatever they were made from."""
+    scheduler = getattr(schedulers, name)(**config)
+    scheduler.set_timesteps(**{"num_inference_steps": 5, **laid})
+    other, x = way(scheduler), torch.randn(SHAPE)
+    assert torch.equal(other.sigmas, scheduler.sigmas)
+    assert torch.equal(led(other, x), led(scheduler, x))
