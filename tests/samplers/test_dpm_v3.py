@@ -18,6 +18,7 @@ from sigmagraft.samplers.dpm_v3 import dpm_solver_v3
 from sigmagraft.samplers.dpm_v3_integrals import newton_weights, span
 from sigmagraft.samplers.foreign import find_method
 from sigmagraft.samplers.model_statistics import ModelStatistics, chebyshev_slopes, polynomial
+from sigmagraft.samplers.replay import Recording, recorded, resume
 from sigmagraft.samplers.statistics_estimate import Estimator
 from sigmagraft.samplers.statistics_file import KEY, load_statistics, save_statistics
 
@@ -309,6 +310,16 @@ def test_a_file_gives_the_statistics_back_and_is_a_sampler(tmp_path: Path, level
     x = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     end = drive(spec, Gaussian4(levels), x, [0.8, 0.4, 0.0], levels=levels)
     assert end.dtype == torch.float32
+
+
+def test_a_stopped_walk_of_a_file_goes_on_by_its_path(tmp_path: Path, levels: NoiseLevels) -> None:
+    path, sigmas = str(written(tmp_path)), [0.8, 0.6, 0.4, 0.2]
+    x = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    recording, state = Recording(), tmp_path / "half.safetensors"
+    drive(recorded(path, recording, stop=2), Gaussian4(levels), x, sigmas, levels=levels)
+    recording.save(state)
+    end = resume(Recording.load(state), Gaussian4(levels), levels=levels)
+    assert torch.equal(end, drive(find_method(path), Gaussian4(levels), x, sigmas, levels=levels))
 
 
 def Gaussian4(levels: NoiseLevels):
