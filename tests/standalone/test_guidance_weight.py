@@ -178,6 +178,13 @@ def test_where_sigmas_rise_each_step_has_its_own_weight(
     assert all(math.isfinite(weight(sigma)) for sigma in asked)
 
 
+@LEVELS
+def test_two_steps_from_one_sigma_are_refused(levels: NoiseLevels) -> None:
+    """A1111's rule restarts from a level of the walk itself, and goes down from there in other steps."""
+    with pytest.raises(OptionError, match=r"sampler restart: cfg\+\+ needs two weights at sigma"):
+        plus_plus(0.6, SAMPLERS["restart"], schedule("normal", 30, levels), levels)
+
+
 def test_an_interval_in_sigma_and_in_steps() -> None:
     sigmas = [10.0, 8.0, 6.0, 4.0, 2.0, 0.0]
     for text, inside in (
