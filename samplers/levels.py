@@ -121,6 +121,11 @@ class NoiseLevels(Process, ABC):
         return FlowLevels(shift)
 
 
+def terminal(before: float, usual: float = TERMINAL_ALPHA_CUMPROD) -> float:
+    """What stands for the 0 at the end of a zero-terminal-SNR table: `usual`, or less where the entry before is less."""
+    return usual if usual < before else before / 4
+
+
 class DiscreteLevels(NoiseLevels):
     """sigma_t = sqrt((1 - ac_t) / ac_t); log sigma is linear between timesteps, as in k-diffusion.
 
@@ -128,7 +133,9 @@ class DiscreteLevels(NoiseLevels):
     """
 
     def __init__(self, alphas_cumprod: Iterable[float]) -> None:
-        table = [max(float(value), TERMINAL_ALPHA_CUMPROD) for value in alphas_cumprod]
+        table = [float(value) for value in alphas_cumprod]
+        if len(table) > 1 and table[-1] <= 0.0:
+            table[-1] = terminal(table[-2])
         if len(table) < 2 or table[0] >= 1.0 or not all(a > b for a, b in pairwise(table)):
             raise OptionError("alphas_cumprod does not fall at every timestep", expected="values from 1 to 0")
         self.sigmas = tuple(math.sqrt((1 - value) / value) for value in table)

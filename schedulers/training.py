@@ -10,6 +10,7 @@ import torch
 
 from ..core.errors import OptionError
 from ..samplers.betas import make_betas, zero_terminal_snr
+from ..samplers.levels import terminal
 from ..samplers.levels import DiscreteLevels
 from .space import ratios
 
@@ -45,7 +46,8 @@ class Training:
         self.betas = 1.0 - self.alphas
         self.alphas_cumprod = kept
         if floor is not None:
-            self.alphas_cumprod[-1] = floor
+            # diffusers puts it there even where that rises again (its default linear betas), which no solver can walk
+            self.alphas_cumprod[-1] = terminal(float(self.alphas_cumprod[-2]), floor)
 
     @cached_property
     def ratios(self) -> list[float]:

@@ -197,3 +197,9 @@ def test_flow_ends_at_one() -> None:
 def test_levels_that_cannot_be_are_refused(make) -> None:
     with pytest.raises(OptionError):
         make()
+
+
+def test_zero_terminal_snr_of_steep_betas() -> None:
+    """Rescaled linear betas fall below what stands for 0 elsewhere; the table still falls to its end."""
+    levels = NoiseLevels.discrete(beta_schedule="linear", beta_start=1e-4, beta_end=0.02, zero_snr=True)
+    assert all(low < high for low, high in pairwise(levels.sigmas))
