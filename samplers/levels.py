@@ -122,7 +122,7 @@ class NoiseLevels(Process, ABC):
 
 
 def terminal(before: float, usual: float = TERMINAL_ALPHA_CUMPROD) -> float:
-    """What stands for the 0 at the end of a zero-terminal-SNR table: `usual`, or less where the entry before is less."""
+    """What stands for the 0 that ends a zero-terminal-SNR table: `usual`, or less where the entry before is less."""
     return usual if usual < before else before / 4
 
 

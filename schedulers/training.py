@@ -10,8 +10,7 @@ import torch
 
 from ..core.errors import OptionError
 from ..samplers.betas import make_betas, zero_terminal_snr
-from ..samplers.levels import terminal
-from ..samplers.levels import DiscreteLevels
+from ..samplers.levels import DiscreteLevels, terminal
 from .space import ratios
 
 
