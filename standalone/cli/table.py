@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,12 +20,14 @@ def show(rows: Sequence[Sequence[str]]) -> str:
 
 
 def option_lines(owner: str, options: Sequence[Any], after: str = "") -> list[str]:
-    """One line for each option: owner:name=default, its range and what it does; cut to the terminal's width."""
+    """One line for each option: owner:name=default, its range and what it does; cut to a terminal's width."""
     owner += ":" if owner else ""
     lines = [
         f"  {owner}{option.name}={option.default}  ({option.expected})  {option.help}{after}".rstrip()
         for option in options
     ]
+    if not sys.stdout.isatty():  # a file or another program gets all of it
+        return lines
     width = shutil.get_terminal_size((120, 24)).columns
     return [line if len(line) <= width else line[: width - 3] + "..." for line in lines]
 
