@@ -20,8 +20,8 @@ import diffusers
 import torch
 from torch import Tensor
 
-from benchmarks.solver_peers import SD, k_sampling
-from sigmagraft.samplers import NoiseLevels, drive, schedule
+from benchmarks.solver_peers import SD
+from sigmagraft.samplers import NoiseLevels, drive, installed, schedule
 
 LEVELS = NoiseLevels.discrete()
 # ours -> (k-diffusion's function, diffusers' class and settings)
@@ -50,7 +50,7 @@ def ours(name: str, x: Tensor, fixed: Tensor, steps: int) -> Callable[[], object
 def k_diffusion(name: str, x: Tensor, fixed: Tensor, steps: int) -> Callable[[], object]:
     """A walk of k-diffusion's."""
     sigmas = torch.tensor(schedule("karras", steps, LEVELS), device=x.device)
-    function = getattr(k_sampling(), f"sample_{name}")
+    function = installed.function(name)
     return lambda: function(lambda x, sigma, **extra: fixed, x, sigmas, disable=True)
 
 

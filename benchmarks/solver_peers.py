@@ -7,23 +7,19 @@ Samplers that can add noise are run without (eta or tau 0): all solve the same O
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
-import types
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 from torch import Tensor
 
-from sigmagraft.samplers import NoiseLevels, schedule
+from sigmagraft.samplers import NoiseLevels, installed, schedule
 
 Denoise = Callable[[Tensor, float], Tensor]
 Walk = Callable[[Denoise, Tensor, int], Tensor]
@@ -138,20 +134,19 @@ def _sigma(scheduler: Any, index: int, t: Tensor) -> float:
 
 
 def _k_diffusion(levels: NoiseLevels) -> Iterator[Peer]:
-    sampling = k_sampling()
     top, low = levels.sigma_max, levels.sigma_min
     lists: dict[str, Callable[[int], Tensor]] = {
-        "karras": lambda n: sampling.get_sigmas_karras(n, low, top),
-        "exponential": lambda n: sampling.get_sigmas_exponential(n, low, top),
+        "karras": lambda n: torch.tensor(schedule("karras", n, levels)),
+        "exponential": lambda n: torch.tensor(schedule("exponential", n, levels)),
         "normal": lambda n: torch.tensor(schedule("normal", n, levels)),
         "simple": lambda n: torch.tensor(schedule("simple", n, levels)),
     }
     for name, (kind, make) in product((*K_PLAIN, *K_ETA_ZERO), lists.items()):
         options = {"eta": 0.0} if name in K_ETA_ZERO else {}
-        function = getattr(sampling, f"sample_{name}")
+        function = installed.function(name)
         yield Peer(f"k-diffusion {name} {kind}", partial(_k_walk, function, make, options, levels.is_flow))
     if not levels.is_flow:
-        yield Peer("k-diffusion dpm_fast", partial(_k_fast, sampling.sample_dpm_fast, low, top))
+        yield Peer("k-diffusion dpm_fast", partial(_k_fast, installed.function("dpm_fast"), low, top))
 
 
 def _k_walk(
@@ -169,23 +164,3 @@ def _k_fast(function: Any, low: float, top: float, denoise: Denoise, noise: Tens
 
 def _as_model(denoise: Denoise) -> Any:
     return lambda x, sigma, **extra: denoise(x, float(sigma.flatten()[0]))
-
-
-@cache
-def k_sampling() -> Any:
-    """k_diffusion.sampling alone: the package's __init__ imports what is not installed here."""
-    found = importlib.util.find_spec("k_diffusion")
-    if found is None or not found.submodule_search_locations:
-        raise SystemExit("k-diffusion is not installed: pip install --no-deps -r locks/test-no-deps.txt")
-    package, utils = types.ModuleType("k_peer"), types.ModuleType("k_peer.utils")
-    package.__path__, package.utils = [], utils  # type: ignore[attr-defined]
-    utils.append_dims = lambda x, ndim: x[(...,) + (None,) * (ndim - x.ndim)]  # type: ignore[attr-defined]
-    sys.modules |= {"k_peer": package, "k_peer.utils": utils}
-    sys.modules.setdefault("torchdiffeq", types.ModuleType("torchdiffeq")).odeint = None  # type: ignore[attr-defined]
-    path = Path(found.submodule_search_locations[0]) / "sampling.py"
-    spec = importlib.util.spec_from_file_location("k_peer.sampling", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -130,6 +130,17 @@ def report(
             )
 
 
+def lambdas(levels: NoiseLevels, cases: list[Case], budgets: list[int]) -> None:
+    """What it costs on flow to take -log sigma, as some hosts do, for the half-log-SNR: one method, one schedule."""
+    theirs = next(peer for peer in peers(levels) if peer.label == "k-diffusion dpmpp_2m simple")
+    exact, rough = (
+        measure(peer, cases, budgets) for peer in (ours(levels, SAMPLERS["dpmpp_2m"], "simple"), theirs)
+    )
+    print("dpmpp_2m on simple, exact half-log-SNR beside -log sigma:")
+    for budget in budgets:
+        print(f"{budget:4} {exact[budget]:9.5f} {rough[budget]:9.5f}")
+
+
 def mixtures(levels: NoiseLevels, args: argparse.Namespace) -> list[Case]:
     """Cases on Gaussian mixtures of 24 components or more."""
     found = []
@@ -172,7 +183,9 @@ def main() -> None:
             for shift in SHIFTS
             for peer in peers(NoiseLevels.flow(shift), shift)
         ]
-        report("mixture, rectified flow", levels, theirs, mixtures(levels, args), args)
+        cases = mixtures(levels, args)
+        report("mixture, rectified flow", levels, theirs, cases, args)
+        lambdas(levels, cases, args.budgets)
 
 
 if __name__ == "__main__":

@@ -48,9 +48,9 @@ def adams_pc(run: Run, x: Tensor) -> Method:
     """x_next = (sigma_next / sigma) x + sigma_next (integral of D d(alpha / sigma)), D a polynomial in sigma / alpha.
 
     Through the last evaluations; and once more, with the one at sigma_next among them, when that is there (the
-    unified corrector, with the exact integrals at every order). D is far nearer to a polynomial in sigma / alpha
-    than in its logarithm. In a walk of 6 steps or fewer the logarithm and two evaluations are the better choice,
-    measured with the schedule `fitted`. The first steps have fewer evaluations to go by, so a lower order.
+    unified corrector, with the exact integrals at every order). On mixtures D is far nearer to a polynomial in
+    sigma / alpha than in its logarithm; but in a walk of 6 steps or fewer, on the schedule `fitted`, the logarithm
+    and two evaluations came nearer. The first steps have fewer evaluations to go by, so a lower order.
     """
     few = len(run.sigmas) - 1 <= FEW
     order = run.order or (2 if few else 3)

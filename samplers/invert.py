@@ -14,7 +14,7 @@ from ..core.errors import OptionError
 from .drive import Callback, Denoise, drive, find_sampler
 from .levels import NoiseLevels
 from .restart import follow
-from .spec import Method, Noise, Run, SamplerSpec, Walker, resolve
+from .spec import Method, Run, SamplerSpec, Value, Walker
 
 # methods that walk between the first and the last of the sigmas as they like, and only down
 OWN_STEPS = ("dpm_fast",)
@@ -91,20 +91,13 @@ class InverseSpec(SamplerSpec):
 
     off: str | None = None
 
-    def run(
-        self,
-        sigmas: Sequence[float],
-        levels: NoiseLevels,
-        noise: Noise | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> Run:
+    def checked(self, sigmas: Sequence[float], levels: NoiseLevels) -> list[float]:
         """As SamplerSpec's, for rising sigmas."""
-        if levels.is_flow and not self.flow:
-            raise OptionError("not valid for rectified flow", f"sampler {self.name}", todo="choose another")
-        values = resolve(self.options, options, f"sampler {self.name}")
-        if self.off is not None:
-            values[self.off] = 0.0
-        return Run(rising(sigmas, levels), levels, noise, values)
+        return rising(sigmas, levels)
+
+    def settled(self) -> dict[str, Value]:
+        """No noise."""
+        return {} if self.off is None else {self.off: 0.0}
 
 
 def inverse(sampler: str | SamplerSpec) -> InverseSpec:

@@ -71,7 +71,9 @@ class NoiseLevels(Process, ABC):
             raise OptionError(f"prediction {prediction!r} on {name}", expected=" or ".join(table))
         return *table[prediction], self.scale_input(sigma)
 
-    def check(self, sigmas: Iterable[float]) -> list[float]:
+    def check(
+        self, sigmas: Iterable[float], todo: str = "use fewer steps or another schedule"
+    ) -> list[float]:
         """`sigmas` as floats. Raises OptionError unless two or more, finite, >= 0 and falling."""
         values = [float(sigma) for sigma in sigmas]
         if len(values) < 2:
@@ -83,7 +85,7 @@ class NoiseLevels(Process, ABC):
             if value >= before:
                 how = "repeats" if value == before else "rises above"
                 what = f"sigma number {number} ({value:g}) {how} the one before ({before:g})"
-                raise OptionError(what, expected="falling sigmas", todo="use fewer steps or another schedule")
+                raise OptionError(what, expected="falling sigmas", todo=todo)
         if self.is_flow and values[0] > 1.0:
             raise OptionError(f"sigma {values[0]:g} is above 1", expected="1 to 0 for rectified flow")
         return values

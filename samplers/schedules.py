@@ -139,7 +139,10 @@ def _placed(spec: ScheduleSpec, values: Sequence[float], levels: NoiseLevels) ->
 
 
 def _own(sigmas: Sequence[float], steps: int | None, levels: NoiseLevels) -> list[float]:
-    values = levels.check([*sigmas] if len(sigmas) and sigmas[-1] == 0.0 else [*sigmas, 0.0])
+    values = levels.check(
+        [*sigmas] if len(sigmas) and sigmas[-1] == 0.0 else [*sigmas, 0.0],
+        todo="list them from the largest to the smallest, none of them twice",
+    )
     if steps is not None and steps != len(values) - 1:
         raise OptionError(
             f"steps {steps} with {len(values) - 1} steps in the list of sigmas", todo="leave steps out"

@@ -174,8 +174,16 @@ class SamplerSpec:
         """A Run with everything checked. Raises OptionError for bad sigmas, options or process."""
         if levels.is_flow and not self.flow:
             raise OptionError("not valid for rectified flow", f"sampler {self.name}", todo="choose another")
-        values = resolve(self.options, options, f"sampler {self.name}")
-        return Run(levels.check(sigmas), levels, noise, values)
+        values = resolve(self.options, options, f"sampler {self.name}") | self.settled()
+        return Run(self.checked(sigmas, levels), levels, noise, values)
+
+    def checked(self, sigmas: Sequence[float], levels: NoiseLevels) -> list[float]:
+        """`sigmas` as floats. Raises OptionError for a list that it cannot walk."""
+        return levels.check(sigmas)
+
+    def settled(self) -> dict[str, Value]:
+        """Options that nobody can choose."""
+        return {}
 
 
 SAMPLERS: Registry[SamplerSpec] = Registry("sampler")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from .grid_sigma import every_sigma, sigma_grid
@@ -116,20 +117,7 @@ KDPM2 = Row(
     initial=every_sigma,
 )
 
-KDPM2_ANCESTRAL = Row(
-    sampler="dpm_2_ancestral",
-    defaults=KDPM2.defaults,
-    grid=partial(sigma_grid, rounded=True),
-    space=in_sigma,
-    step=NOISY,
-    arguments=BOTH,
-    order=2,
-    alone=True,
-    whole=False,
-    inner=True,
-    start=spaced,
-    initial=every_sigma,
-)
+KDPM2_ANCESTRAL = replace(KDPM2, sampler="dpm_2_ancestral", step=NOISY)
 
 DPM_SDE = Row(
     sampler="dpmpp_sde",

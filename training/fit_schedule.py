@@ -22,7 +22,7 @@ from .mixtures import Problem
 
 INFINITE = 1e4  # stands for no signal at all: rectified flow and zero terminal SNR begin there
 BATCH = 6  # problems a turn
-LOWEST = 0.0292  # sigma_min of Stable Diffusion; flow goes lower, to no gain
+LOWEST = {"sd": 0.0292, "infinite": 1e-3}  # of Stable Diffusion, its sigma_min
 COUNTS = [2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20]
 STARTS = {"sd": 14.6146, "infinite": INFINITE}
 
@@ -86,7 +86,9 @@ def logistic(steps: int, top: float, low: float, width: float) -> Tensor:
     return width * torch.log(1 / u.double() - 1)
 
 
-def fit(guess: Tensor, problems: list[Problem], rounds: int, first: int) -> tuple[Tensor, float]:
+def fit(
+    guess: Tensor, problems: list[Problem], rounds: int, first: int, lowest: float
+) -> tuple[Tensor, float]:
     """(lambdas, geometric mean of the error), from a guess whose first level stays."""
     gaps = guess.diff().log().requires_grad_()
     optimizer = torch.optim.Adam([gaps], lr=0.03, betas=(0.9, 0.98))
@@ -94,7 +96,7 @@ def fit(guess: Tensor, problems: list[Problem], rounds: int, first: int) -> tupl
 
     def levels(gaps: Tensor) -> Tensor:
         free = torch.cat([guess[:1], guess[0] + gaps.exp().cumsum(0)])
-        return free.clamp(max=-math.log(LOWEST))
+        return free.clamp(max=-math.log(lowest))
 
     for turn in range(rounds):
         for group in optimizer.param_groups:
@@ -144,7 +146,7 @@ def main() -> None:
     for steps in args.steps:
         if str(steps) not in done:
             guess = guess_from(last, steps, args.start, first)
-            lambdas, error = fit(guess, problems, args.rounds, first)
+            lambdas, error = fit(guess, problems, args.rounds, first, LOWEST[args.start])
             done[str(steps)] = {"sigmas": [round(math.exp(-v), 5) for v in lambdas.tolist()], "error": error}
             args.out.write_text(json.dumps(done, indent=1))
             print(steps, f"{error:.5f}", done[str(steps)]["sigmas"], flush=True)
