@@ -11,9 +11,11 @@ from torch import Tensor
 
 from .drive import drive, find_sampler
 from .levels import NoiseLevels
-from .spec import SamplerSpec
+from .noise_types import adds_noise
+from .spec import Noise, SamplerSpec
 
 LevelsOf = Callable[[Any, list[float]], NoiseLevels]
+NoiseOf = Callable[[Any, Tensor, list[float], NoiseLevels, Mapping[str, Any]], Noise]
 
 
 def levels_of_model(model: Any, sigmas: list[float]) -> NoiseLevels:
@@ -26,7 +28,7 @@ def levels_of_model(model: Any, sigmas: list[float]) -> NoiseLevels:
 
 
 def k_diffusion_function(
-    sampler: str | SamplerSpec, levels_of: LevelsOf = levels_of_model
+    sampler: str | SamplerSpec, levels_of: LevelsOf = levels_of_model, noise_of: NoiseOf | None = None
 ) -> Callable[..., Tensor]:
     """sample(model, x, sigmas, extra_args=None, callback=None, disable=None, noise_sampler=None, **options).
 
@@ -35,6 +37,8 @@ def k_diffusion_function(
 
     Args:
         levels_of: (model, sigmas) -> NoiseLevels, for hosts whose models carry their process elsewhere.
+        noise_of: (model, x, sigmas, levels, extra_args) -> noise of the walk, for hosts that have seeds; not asked
+            where the options leave no noise to add.
     """
     spec = find_sampler(sampler)
 
@@ -56,10 +60,13 @@ def k_diffusion_function(
             told = torch.full((x.shape[0],), sigma, dtype=sigmas.dtype, device=x.device)
             return model(x, told, **extra)
 
-        def noise(sigma: float, sigma_next: float) -> Tensor:
-            if noise_sampler is None:
-                return torch.randn_like(x)
-            return noise_sampler(torch.tensor(sigma), torch.tensor(sigma_next))
+        levels = levels_of(model, values)
+        if noise_sampler is not None:
+            noise = _told_in_tensors(noise_sampler)
+        elif noise_of is not None and adds_noise(spec, options):
+            noise = noise_of(model, x, values, levels, extra)
+        else:
+            noise = _like(x)
 
         with _bar(len(values) - 1, disable) as tell:
 
@@ -73,7 +80,7 @@ def k_diffusion_function(
                 denoise,
                 x,
                 values,
-                levels=levels_of(model, values),
+                levels=levels,
                 noise=noise,
                 options=options,
                 callback=each,
@@ -83,6 +90,14 @@ def k_diffusion_function(
     sample.__doc__ = spec.method.__doc__
     sample.__signature__ = _signature(sample, spec)  # type: ignore[attr-defined]
     return sample
+
+
+def _told_in_tensors(noise_sampler: Callable[..., Tensor]) -> Noise:
+    return lambda sigma, sigma_next: noise_sampler(torch.tensor(sigma), torch.tensor(sigma_next))
+
+
+def _like(x: Tensor) -> Noise:
+    return lambda sigma, sigma_next: torch.randn_like(x)
 
 
 def _signature(sample: Callable[..., Tensor], spec: SamplerSpec) -> inspect.Signature:

@@ -195,15 +195,18 @@ class EDMLevels(NoiseLevels):
 
 
 class FlowLevels(RectifiedFlow, NoiseLevels):
-    """sigma = shift t / (1 + (shift - 1) t); the network predicts noise - x0 and is told 1000 sigma."""
+    """sigma = shift t / (1 + (shift - 1) t); the network predicts noise - x0 and is told 1000 sigma.
 
-    def __init__(self, shift: float) -> None:
+    `count` levels were trained, at even t from 1 / count to 1.
+    """
+
+    def __init__(self, shift: float, count: int = TIMESTEPS) -> None:
         if not 0.0 < shift < math.inf:
             raise OptionError(
                 f"shift {shift:g}", expected="a number above 0", todo="1 shifts nothing, 3 is common"
             )
         self.shift = shift
-        self.sigmas = tuple(self.sigma_at(t) for t in range(1, TIMESTEPS + 1))
+        self.sigmas = tuple(self.sigma_at(TIMESTEPS * t / count) for t in range(1, count + 1))
 
     def timestep(self, sigma: float) -> float:
         return TIMESTEPS * sigma

@@ -18,6 +18,8 @@ from .noise import Draw, Shape
 from .noise_types import noise_type
 from .spec import Option
 
+spatial_type = partial(noise_type, spatial=True)
+
 
 def power_law(draw: Draw, shape: Shape, alpha: float) -> Tensor:
     """Power falling as 1 / f^alpha with the frequency; f = 0 has the power of the lowest f above it."""
@@ -31,7 +33,7 @@ def power_law(draw: Draw, shape: Shape, alpha: float) -> Tensor:
     return torch.fft.irfft2(torch.fft.rfft2(z) * half, s=(height, width))
 
 
-noise_type(
+spatial_type(
     "fractal",
     label="Fractal",
     aliases=("power_law", "power"),
@@ -39,7 +41,9 @@ noise_type(
 )(power_law)
 for _name, _alpha in {"brown": 2.0, "pink": 1.0, "blue": -1.0, "violet": -2.0}.items():
     _label = f"{_name.title()} (1 / f^{_alpha:g})"
-    noise_type(_name, label=_label, doc=f"`fractal` with alpha {_alpha:g}.")(partial(power_law, alpha=_alpha))
+    spatial_type(_name, label=_label, doc=f"`fractal` with alpha {_alpha:g}.")(
+        partial(power_law, alpha=_alpha)
+    )
 
 DISCOUNT = Option("discount", 0.8, 0.0, 1.0, "weight of each level beside the one before")
 LEVELS = Option("levels", 4, 1, 8, "how many after the latent's own resolution")
@@ -66,19 +70,19 @@ def _resampling(size: int, wanted: int) -> Tensor:
     return matrix / matrix.norm(dim=1, keepdim=True)
 
 
-@noise_type("pyramid", label="Pyramid", aliases=("multires", "pyramid_lowres"), options=(DISCOUNT, LEVELS))
+@spatial_type("pyramid", label="Pyramid", aliases=("multires", "pyramid_lowres"), options=(DISCOUNT, LEVELS))
 def pyramid(draw: Draw, shape: Shape, discount: float, levels: int) -> Tensor:
     """White noise and, level by level, noise of half the resolution drawn larger: large blotches too."""
     return _resolutions(draw, shape, 0.5, discount, levels)
 
 
-@noise_type("hires_pyramid", label="Hires pyramid", aliases=("pyramid_hires",), options=(DISCOUNT, FINER))
+@spatial_type("hires_pyramid", label="Hires pyramid", aliases=("pyramid_hires",), options=(DISCOUNT, FINER))
 def hires_pyramid(draw: Draw, shape: Shape, discount: float, levels: int) -> Tensor:
     """White noise and, level by level, noise of 1.5 times the resolution drawn smaller: neighbours are 2 % alike."""
     return _resolutions(draw, shape, 1.5, discount, levels)
 
 
-@noise_type(
+@spatial_type(
     "perlin",
     label="Perlin",
     paper="Perlin 2002",
@@ -122,7 +126,7 @@ def _power(matrix: Tensor) -> Tensor:
     return matrix.square().sum(dim=1).mean()
 
 
-@noise_type(
+@spatial_type(
     "wavelet",
     label="Wavelet",
     paper="Cook and DeRose 2005",

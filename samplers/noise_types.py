@@ -24,6 +24,9 @@ class NoiseType:
     """`open(images, sigmas, levels, options)` gives the noise of a walk along `sigmas`.
 
     Every type has mean 0 and variance 1 in expectation, so that a sampler adds the noise it means to.
+
+    Attributes:
+        spatial: whether the noise of a place depends on its neighbours: for latents [channels, height, width] only.
     """
 
     name: str
@@ -32,6 +35,7 @@ class NoiseType:
     aliases: tuple[str, ...] = ()
     paper: str = ""
     options: tuple[Option, ...] = ()
+    spatial: bool = False
     doc: str = ""
 
 
