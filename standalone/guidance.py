@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..samplers.guidance_weight import Weight
 from .conditioning import Conditioning
 from .denoiser import Denoiser
-from .guidance_weight import Weight
 
 
 class Conditional:
@@ -71,9 +71,10 @@ def guided(
 
 
 def join(first: Conditioning, second: Conditioning) -> Conditioning:
-    """Both conditionings in one batch, first's images before second's."""
+    """Both conditionings in one batch, first's images before second's, which are the negative prompt's."""
     vectors = [c.vector for c in (first, second) if c.vector is not None]
-    return Conditioning(torch.cat([first.context, second.context]), torch.cat(vectors) if vectors else None)
+    context = torch.cat([first.context, second.context])
+    return Conditioning(context, torch.cat(vectors) if vectors else None, ("cond", "uncond"))
 
 
 def _std(x: Tensor) -> Tensor:

@@ -11,12 +11,8 @@ import torch
 
 from sigmagraft.core.errors import OptionError
 from sigmagraft.samplers import SAMPLERS, NoiseLevels, SamplerSpec, drive, schedule
-from sigmagraft.standalone.guidance_weight import (
-    Interval,
-    check_guidance,
-    plus_plus,
-    within,
-)
+from sigmagraft.samplers.guidance_weight import Interval, plus_plus, within
+from sigmagraft.standalone.guidance_weight import check_guidance
 
 VE, FLOW = NoiseLevels.discrete(), NoiseLevels.flow(shift=3.0)
 LEVELS = pytest.mark.parametrize("levels", [VE, FLOW], ids=["ve", "flow"])
