@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .patch import Block, Extra, Hooks
+from .patch import Attention as AttentionName
+from .patch import Block, Change, Extra, Hooks
 
 
 def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
@@ -62,9 +63,18 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(context_dim, channels, bias=False)
         self.to_out = nn.Sequential(nn.Linear(channels, channels), nn.Identity())
 
-    def forward(self, x: Tensor, context: Tensor | None = None, extras: Sequence[Extra] = ()) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        extras: Sequence[Extra] = (),
+        changes: Sequence[Change] = (),
+    ) -> Tensor:
         source = x if context is None else context
-        q, k, v = self.to_q(x), self.to_k(source), self.to_v(source)
+        inputs = (x, source, source)
+        for change in changes:
+            inputs = change(*inputs)
+        q, k, v = self.to_q(inputs[0]), self.to_k(inputs[1]), self.to_v(inputs[2])
         out = attend(q, k, v, self.heads)
         for extra in extras:
             out = out + extra(q, k, v)
@@ -115,11 +125,24 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
 
     def forward(
-        self, x: Tensor, context: Tensor, extra1: Sequence[Extra] = (), extra2: Sequence[Extra] = ()
+        self,
+        x: Tensor,
+        context: Tensor,
+        hooks: Hooks | None = None,
+        block: Block = ("middle", 0),
+        index: int = 0,
     ) -> Tensor:
-        x = x + self.attn1(self.norm1(x), None, extra1)
-        x = x + self.attn2(self.norm2(x), context, extra2)
+        at = [_at(hooks, block, index, name) for name in ("attn1", "attn2")] if hooks else ((), ())
+        x = x + self.attn1(self.norm1(x), None, *at[0])
+        x = x + self.attn2(self.norm2(x), context, *at[1])
         return x + self.ff(self.norm3(x))
+
+
+def _at(
+    hooks: Hooks, block: Block, index: int, attention: AttentionName
+) -> tuple[Sequence[Extra], Sequence[Change]]:
+    place = (block, index, attention)
+    return hooks.attention(*place), hooks.projected(*place)
 
 
 class SpatialTransformer(nn.Module):
@@ -143,10 +166,7 @@ class SpatialTransformer(nn.Module):
         tokens = self.norm(x).permute(0, 2, 3, 1).flatten(1, 2)
         tokens = _project(self.proj_in, tokens)
         for index, layer in enumerate(self.transformer_blocks):
-            extras = (
-                [hooks.attention(block, index, name) for name in ("attn1", "attn2")] if hooks else ((), ())
-            )
-            tokens = layer(tokens, context, *extras)
+            tokens = layer(tokens, context, hooks, block, index)
         out = _project(self.proj_out, tokens).unflatten(1, x.shape[-2:])
         return x + out.permute(0, 3, 1, 2)
 

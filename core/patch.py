@@ -1,23 +1,36 @@
-"""What an adapter asks of a model: change a weight, add a residual, or add to an attention output.
+"""What an adapter asks of a model: change a weight, or add to or change what flows at a block or an attention.
 
-Adapters speak only these three kinds; the runner's networks and each host apply them. Blocks carry the LDM names
-that every host uses:
+Adapters speak only these kinds; the runner's networks and each host apply them. Blocks carry the LDM names that every
+host uses:
 
 - ``("input", n)``: the activations that leave input block n (its skip connection included), as T2I-Adapters do;
 - ``("middle", 0)``: the activations that leave the middle block;
-- ``("output", n)``: the skip connection that enters output block n, as ControlNets do.
+- ``("output", n)``: the skip connection that enters output block n, as ControlNets do; for a BlockPatch the
+  activations that leave it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
 Block = tuple[Literal["input", "middle", "output"], int]
 Attention = Literal["attn1", "attn2"]
+Branch = Literal["cond", "uncond"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the network is given: scaled x [b, c, h, w], timesteps [b], context [b, n, width], vector [b, adm]."""
+
+    x: Tensor
+    timesteps: Tensor
+    context: Tensor
+    vector: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -27,7 +40,8 @@ class StepInfo:
     sigma: float = 0.0
     step: int = 0
     steps: int = 1
-    branches: tuple[Literal["cond", "uncond"], ...] = ()  # one entry for each equal part of the batch
+    branches: tuple[Branch, ...] = ()  # one entry for each equal part of the batch
+    inputs: Inputs | None = None
 
 
 class Delta(Protocol):
@@ -67,7 +81,33 @@ class AttentionPatch:
     extra: Callable[[Tensor, Tensor, Tensor, StepInfo], Tensor]
 
 
-Patch = WeightPatch | ResidualPatch | AttentionPatch
+@dataclass(frozen=True)
+class InputPatch:
+    """A change to what one attention projects.
+
+    ``change(q, k, v, info)`` receives the tokens [batch, tokens, channels] that become queries, keys and values and
+    answers three like them; keys and values may become more, both as many.
+    """
+
+    block: Block
+    index: int
+    attention: Attention
+    change: Callable[[Tensor, Tensor, Tensor, StepInfo], tuple[Tensor, Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class BlockPatch:
+    """A change to the activations [batch, channels, h, w] that leave a block, before residuals are added there.
+
+    ``change(x, info)`` answers in x's shape.
+    """
+
+    block: Block
+    change: Callable[[Tensor, StepInfo], Tensor]
+
+
+EvaluationPatch = ResidualPatch | AttentionPatch | InputPatch | BlockPatch
+Patch = WeightPatch | EvaluationPatch
 
 
 class Adapter(Protocol):
@@ -77,34 +117,58 @@ class Adapter(Protocol):
 
 
 Extra = Callable[[Tensor, Tensor, Tensor], Tensor]
+Change = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+_Place = tuple[Block, int, Attention]
 
 
 class Hooks:
     """All patches of one model evaluation, looked up by place."""
 
-    def __init__(self, patches: Sequence[ResidualPatch | AttentionPatch], info: StepInfo) -> None:
+    def __init__(self, patches: Sequence[EvaluationPatch], info: StepInfo) -> None:
+        self._info = info
         self._residuals: dict[Block, Tensor] = {}
-        self._attention: dict[tuple[Block, int, Attention], list[Extra]] = {}
+        self._extras: dict[_Place, list[AttentionPatch]] = {}
+        self._changes: dict[_Place, list[InputPatch]] = {}
+        self._blocks: dict[Block, list[BlockPatch]] = {}
         for patch in patches:
-            if isinstance(patch, ResidualPatch):
-                self._add_residuals(patch.residuals(info))
-            else:
-                self._add_attention(patch, info)
+            self._add(patch)
+
+    def _add(self, patch: EvaluationPatch) -> None:
+        if isinstance(patch, ResidualPatch):
+            self._add_residuals(patch.residuals(self._info))
+        elif isinstance(patch, AttentionPatch):
+            self._extras.setdefault((patch.block, patch.index, patch.attention), []).append(patch)
+        elif isinstance(patch, InputPatch):
+            self._changes.setdefault((patch.block, patch.index, patch.attention), []).append(patch)
+        else:
+            self._blocks.setdefault(patch.block, []).append(patch)
 
     def _add_residuals(self, residuals: Mapping[Block, Tensor]) -> None:
         for block, value in residuals.items():
             seen = self._residuals.get(block)
             self._residuals[block] = value if seen is None else seen + value
 
-    def _add_attention(self, patch: AttentionPatch, info: StepInfo) -> None:
-        place = (patch.block, patch.index, patch.attention)
-        self._attention.setdefault(place, []).append(lambda q, k, v: patch.extra(q, k, v, info))
-
     def residual(self, block: Block, x: Tensor) -> Tensor:
         """x plus what the patches add at this block."""
         extra = self._residuals.get(block)
         return x if extra is None else x + extra.to(x.dtype)
 
+    def changed(self, block: Block, x: Tensor) -> Tensor:
+        """x after every change to what leaves this block, in the order the patches were given."""
+        for patch in self._blocks.get(block, ()):
+            x = patch.change(x, self._info)
+        return x
+
     def attention(self, block: Block, index: int, attention: Attention) -> Sequence[Extra]:
         """The terms to add at one attention, in the order the patches were given."""
-        return self._attention.get((block, index, attention), ())
+        found = self._extras.get((block, index, attention), ())
+        return [partial(_told, patch.extra, self._info) for patch in found]
+
+    def projected(self, block: Block, index: int, attention: Attention) -> Sequence[Change]:
+        """The changes to what one attention projects, in the order the patches were given."""
+        found = self._changes.get((block, index, attention), ())
+        return [partial(_told, patch.change, self._info) for patch in found]
+
+
+def _told(function: Callable[..., Any], info: StepInfo, q: Tensor, k: Tensor, v: Tensor) -> Any:
+    return function(q, k, v, info)

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..core.errors import FileError, OptionError
+from ..core.patch import Branch
 
 MAX_REPEATED = 128  # chunks' worth of tokens that repeating may reach
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """`context` [b, n, width] for cross-attention; `vector` [b, adm] for models with label_emb, else None."""
+    """`context` [b, n, width] for cross-attention; `vector` [b, adm] for models with label_emb, else None.
+
+    `branches` says what each equal part of the batch is: the prompt (cond) or the negative prompt (uncond).
+    """
 
     context: Tensor
     vector: Tensor | None = None
+    branches: tuple[Branch, ...] = ("cond",)
 
     def __len__(self) -> int:
         return len(self.context)
 
     def __getitem__(self, images: slice) -> Conditioning:
         """The same for some images of the batch."""
-        return Conditioning(self.context[images], None if self.vector is None else self.vector[images])
+        vector = None if self.vector is None else self.vector[images]
+        return replace(self, context=self.context[images], vector=vector)
 
 
 def repeat_to(context: Tensor, tokens: int) -> Tensor:
@@ -61,7 +67,7 @@ def stacked(contexts: Sequence[Tensor], chunk: int = 77) -> Tensor:
 def aligned(*conditionings: Conditioning) -> list[Conditioning]:
     """The same with contexts of one length, so that prompt and negative prompt share one evaluation."""
     length = common_length([c.context.shape[1] for c in conditionings])
-    return [Conditioning(repeat_to(c.context, length), c.vector) for c in conditionings]
+    return [replace(c, context=repeat_to(c.context, length)) for c in conditionings]
 
 
 def sinusoids(values: Sequence[float], width: int = 256) -> Tensor:

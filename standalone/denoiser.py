@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..core.patch import Hooks
+from ..core.patch import Hooks, Inputs, StepInfo
 from ..samplers.levels import NoiseLevels
 from .conditioning import Conditioning
 from .memory import memory_format
@@ -18,7 +18,7 @@ class Denoiser:
     """Predicts x0 from x [b, c, h, w] at one sigma, for whatever the network itself predicts.
 
     ``concat`` [1, extra, h, w] are the further input channels of inpainting and depth models; ``hooks`` answers the
-    adapters' patches for one evaluation.
+    adapters' patches for one evaluation, of which it is told sigma, branches and the network's inputs.
     """
 
     def __init__(self, unet: UNet, levels: NoiseLevels, prediction: str, dtype: torch.dtype) -> None:
@@ -28,7 +28,7 @@ class Denoiser:
         self.dtype = dtype
         self.layout = memory_format(unet)
         self.concat: Tensor | None = None
-        self.hooks: Callable[[float], Hooks | None] = lambda sigma: None
+        self.hooks: Callable[[StepInfo], Hooks | None] = lambda info: None
 
     def output(self, x: Tensor, sigma: float, cond: Conditioning) -> Tensor:
         """The network's raw output [b, c, h, w] in x's dtype."""
@@ -38,7 +38,11 @@ class Denoiser:
             scaled = torch.cat([scaled, self.concat.to(self.dtype).expand(len(x), -1, -1, -1)], dim=1)
         timesteps = torch.full((len(x),), self.levels.timestep(sigma), device=x.device, dtype=torch.float32)
         scaled = scaled.contiguous(memory_format=self.layout)
-        return self.unet(scaled, timesteps, cond.context, cond.vector, self.hooks(sigma)).to(x.dtype)
+        inputs = Inputs(scaled, timesteps, cond.context, cond.vector)
+        hooks = self.hooks(StepInfo(sigma, branches=cond.branches, inputs=inputs))
+        # What is compiled goes without hooks: they change from step to step.
+        unet = self.unet if hooks is None else getattr(self.unet, "_orig_mod", self.unet)
+        return unet(scaled, timesteps, cond.context, cond.vector, hooks).to(x.dtype)
 
     def denoised(self, output: Tensor, x: Tensor, sigma: float) -> Tensor:
         """c_skip * x + c_out * output."""

@@ -11,10 +11,10 @@ from ..core.checkpoint import open_weights
 from ..core.entry import Entry, Pages
 from ..core.errors import FileError
 from ..core.family import identify
+from ..core.fill import is_finite, short_name
 from ..core.kinds import adapter_kind, foreign_kind, other_kind
 from ..core.parts import Parts, parts_of, shapes
 from ..core.shapes import Shapes
-from .fill import is_finite, short_name
 from .folder import Folder
 from .prediction import Evidence, predict
 

@@ -10,9 +10,9 @@ import torch
 
 from ..core.errors import FileError, MissingPartError
 from ..core.family import Family, Identity, identify
+from ..core.fill import Filler, Progress, size_of
 from ..core.parts import shapes
 from .exchange import as_list, exchange, text_width
-from .fill import Filler, Progress, size_of
 from .hub import Hub
 from .knowledge import latent_scale, model_info
 from .model import Model

@@ -196,7 +196,7 @@ def test_sdxl_without_its_second_text_encoder(tmp_path: Path) -> None:
 
 
 def _sdxl_shapes() -> dict[str, tuple[int, ...]]:
-    from sigmagraft.standalone.fill import skeleton
+    from sigmagraft.core.fill import skeleton
     from sigmagraft.standalone.unet import UNet, UNetConfig
 
     config = UNetConfig(

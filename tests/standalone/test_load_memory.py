@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sigmagraft.standalone.fill import skeleton
+from sigmagraft.core.fill import skeleton
 from sigmagraft.standalone.unet import UNet, UNetConfig
 
 from .files import tensors

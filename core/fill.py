@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..core.entry import Entry, Pages
-from ..core.errors import FileError
+from .entry import Entry, Pages
+from .errors import FileError
 
 BUFFER = 4 << 20  # bytes read at a time when converting: stays in the cache
 SMALL = 1 << 14  # tensors up to this many elements are checked whole, larger ones at SAMPLES places
