@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..core.errors import OptionError
 from .brownian import Share, SharePath
 from .levels import NoiseLevels
-from .noise import ImageNoise, check_seeds, to_device
+from .noise import KINDS, ImageNoise, check_seeds, to_device
 from .noise_types import NOISE_TYPES, NoiseType, Values
 from .spec import Noise
 
@@ -70,6 +71,7 @@ class TorchsdeNoise:
 
     Args:
         sigmas: of the walk; the tree is grown from the lowest above 0 to the highest, as hosts do.
+        kind: the generator of the tree's numbers, as of `ImageNoise`; k-diffusion's own is "cpu".
 
     Raises:
         OptionError: torchsde is missing, or a bad seed; when called, sigmas that are equal or outside the tree.
@@ -81,6 +83,7 @@ class TorchsdeNoise:
         shape: Sequence[int],
         sigmas: Sequence[float],
         *,
+        kind: str = "cpu",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -91,10 +94,12 @@ class TorchsdeNoise:
         positive = [_single(sigma) for sigma in sigmas if sigma > 0.0]
         self.low, self.high = min(positive), max(positive)
         self.seeds, self.device, self.dtype = check_seeds(seeds), torch.device(device), dtype
+        self.kind = kind
         zero = torch.zeros(tuple(shape), dtype=torch.float32)
-        self._trees: list[Any] = [
-            BrownianTree(t0=self.low, w0=zero, t1=self.high, entropy=seed) for seed in self.seeds
-        ]
+        with self._numbers():
+            self._trees: list[Any] = [
+                BrownianTree(t0=self.low, w0=zero, t1=self.high, entropy=seed) for seed in self.seeds
+            ]
 
     def __call__(self, sigma: float, sigma_next: float) -> Tensor:
         start, end = sorted((_single(sigma), _single(sigma_next)))
@@ -103,7 +108,8 @@ class TorchsdeNoise:
             raise OptionError(what, expected=f"two sigmas from {self.low:g} to {self.high:g}")
         # torchsde rounds the ends of its tree to 6 digits and warns where it clamps
         clamped = max(start, round(self.low, 6)), min(end, round(self.high, 6))
-        path = torch.stack([tree(*clamped) for tree in self._trees])
+        with self._numbers():
+            path = torch.stack([tree(*clamped) for tree in self._trees])
         sign = 1.0 if sigma < sigma_next else -1.0
         length = torch.tensor(end) - torch.tensor(start)
         return to_device(path * sign / length.sqrt(), self.device, self.dtype)
@@ -111,7 +117,26 @@ class TorchsdeNoise:
     @property
     def description(self) -> dict[str, Any]:
         """As ImageNoise's."""
-        return {"type": "brownian@torchsde", "seeds": self.seeds}
+        kind = {} if self.kind == "cpu" else {"kind": self.kind}
+        return {"type": "brownian@torchsde", "seeds": self.seeds, **kind}
+
+    @contextmanager
+    def _numbers(self) -> Iterator[None]:
+        """While it is on, torchsde's numbers are those of `kind`; torch's on the CPU are its own."""
+        if self.kind == "cpu":
+            yield
+            return
+        from torchsde._brownian import brownian_interval
+
+        own = brownian_interval._randn
+        brownian_interval._randn = self._randn
+        try:
+            yield
+        finally:
+            brownian_interval._randn = own
+
+    def _randn(self, size: Any, dtype: torch.dtype, device: torch.device, seed: Any) -> Tensor:
+        return KINDS[self.kind](int(seed), self.device)(tuple(size)).to(device, dtype)
 
 
 def _single(sigma: float) -> float:

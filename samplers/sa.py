@@ -22,6 +22,7 @@ PLACES = (
     ),
     lower_order_final(),
 )
+NEAR = 1e-6  # a sigma at an end of the interval is inside, however it was rounded
 TAU = (
     Option("eta", 1.0, 0.0, 10.0, "tau, the strength of the noise; 0 is the ODE"),
     Option(
@@ -56,7 +57,7 @@ def stochastic_adams(run: Run, x: Tensor, tau: float, s_noise: float, again: boo
     )
 
     def kernel(sigma: float, sigma_next: float, places: Sequence[float]) -> Step:
-        eta = tau**2 if low <= sigma_next <= high else 0.0
+        eta = tau**2 if low * (1 - NEAR) <= sigma_next <= high * (1 + NEAR) else 0.0
         return data_step(levels, sigma, sigma_next, places, eta, rule)
 
     def orders(step: int) -> tuple[int, int]:
