@@ -53,6 +53,19 @@ def command_line(beside: Path) -> Callable[[], int]:
     return importlib.import_module(f"{NAME}.standalone.cli").main
 
 
+def web_script() -> type | None:
+    """Start inside a web UI: the script it registers, or None and one line on its console where that failed."""
+    try:
+        load()
+        return importlib.import_module(f"{NAME}.hosts.webui.start").start()
+    except Exception as error:  # the web UI must start without us
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        print(
+            f"[SigmaGraft] could not start: {reason}; update or disable the extension, the web UI goes on without it"
+        )
+        return None
+
+
 def _same_folder(loaded: ModuleType) -> ModuleType:
     file = getattr(loaded, "__file__", None)
     if file is None or Path(file).resolve().parent != ROOT:

@@ -34,12 +34,12 @@ def seeded_noise(
     the steps get what they get in the runner. Raises OptionError for a spatial type on a latent without places.
     """
     if noise_type:
-        _check_places(noise_type, x)
+        check_places(noise_type, x)
     images = ImageNoise(seeds, x.shape[1:], kind=kind, device=x.device, dtype=x.dtype, skip=1)
     return step_noise(spec, images, sigmas, levels, noise_type)
 
 
-def _check_places(noise_type: str, x: Tensor) -> None:
+def check_places(noise_type: str, x: Tensor) -> None:
     kind = parse_noise(noise_type)[0]
     if kind.spatial and x.ndim != 4:
         what = f"noise type {kind.name} on a latent of {x.ndim} dimensions"

@@ -1,0 +1,36 @@
+"""What the chosen sampler and schedule take, as a small table under the fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from ...samplers.spec import Option
+from .lists import offer_of, schedule_of
+
+_ROW = "<tr><td><code>{name}={default}</code></td><td>{expected}</td><td>{help}</td></tr>"
+
+
+def described(sampler: str | None, schedule: str | None) -> str:
+    """The options of both, or that they are the host's and take theirs from the host."""
+    parts = []
+    if offer := offer_of(sampler):
+        spec = offer.spec
+        note = f"order {spec.order}, {spec.evaluations} evaluation{'s' * (spec.evaluations > 1)} a step"
+        parts.append(_table(offer.label, note, spec.options))
+    if planned := schedule_of(schedule):
+        parts.append(_table(planned.label, planned.spec.needs.text, planned.spec.options))
+    return (
+        "".join(parts)
+        or "<p>Neither is of SigmaGraft: both take their options from the host's own fields.</p>"
+    )
+
+
+def _table(title: str, note: str, options: Sequence[Option]) -> str:
+    rows = "".join(
+        _ROW.format(name=o.name, default=o.default, expected=escape(o.expected), help=escape(o.help))
+        for o in options
+    )
+    return (
+        f"<p><b>{escape(title)}</b>: {escape(note)}{'' if rows else '; no options'}</p><table>{rows}</table>"
+    )

@@ -1,0 +1,6 @@
+"""Forge Neo, Forge, reForge and Automatic1111 load this file; everything else is in `hosts/webui`."""
+
+import runpy
+from pathlib import Path
+
+SigmaGraft = runpy.run_path(str(Path(__file__).resolve().parents[1] / "bootstrap.py"))["web_script"]()
