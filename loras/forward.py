@@ -1,0 +1,209 @@
+"""Adapters kept apart from the weights: terms added to the outputs of layers, their strengths free to change.
+
+Every change of a layer's weight or bias adds to its output what the same layer makes of the change alone. Low-rank
+changes of all adapters on a layer are stacked into one pair, y + up (s o (down x)), padded to a common rank; others are
+differences of the weight's size, summed before they are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .boft import BOFT
+from .curve import Place
+from .delta import Delta
+from .lowrank import LowRank
+
+STEP = 8  # ranks are padded up to a multiple, so that adapters of near ranks run in the same compiled code
+Moving = Callable[[Place], float]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One change of one parameter: a fixed strength, and a factor that moves over the run."""
+
+    delta: Delta
+    strength: float = 1.0
+    moving: Moving | None = None
+
+
+class Forward:
+    """The terms on one network. ``parameters`` and ``original`` are by patch key, as in `Fused`."""
+
+    def __init__(self, layers: Mapping[str, nn.Module], original: Callable[[str], Tensor]) -> None:
+        self.layers = layers
+        self.original = original
+        self._hooks: dict[nn.Module, _Layer] = {}
+        self._slots: list[Moving | None] = []
+
+    @torch.no_grad()
+    def set(self, terms: Mapping[str, Sequence[Term]]) -> None:
+        """Puts exactly these terms on their layers, by patch key; what is not named is taken off.
+
+        Nothing changes if one of them fails.
+        """
+        slots: list[Moving | None] = [None]
+        made: dict[nn.Module, _Layer] = {}
+        for key, own in terms.items():
+            layer, parameter = self.layers[key], key.rpartition(".")[2]
+            hook = made.setdefault(layer, _Layer(layer))
+            for term in own:
+                if term.moving not in slots:
+                    slots.append(term.moving)
+                hook.add(parameter, term, slots.index(term.moving), self.original(key))
+        self.clear()
+        values = torch.ones(len(slots))
+        for layer, hook in made.items():
+            hook.finish(values)
+            hook.handle = layer.register_forward_hook(hook)
+        self._hooks, self._slots, self._values = made, slots, values
+
+    def clear(self) -> None:
+        """Takes all terms off."""
+        for hook in self._hooks.values():
+            if hook.handle is not None:
+                hook.handle.remove()
+        self._hooks, self._slots = {}, []
+
+    @torch.no_grad()
+    def at(self, place: Place) -> None:
+        """Moves every strength to its value at this place of the run."""
+        if len(self._slots) < 2:
+            return
+        now = torch.tensor([1.0 if moving is None else moving(place) for moving in self._slots])
+        if torch.equal(now, self._values):
+            return
+        self._values = now
+        for hook in self._hooks.values():
+            hook.move(now)
+
+    def __bool__(self) -> bool:
+        return bool(self._hooks)
+
+
+@dataclass
+class _Dense:
+    """A change as large as its parameter: computed once, or for BOFT, which is not linear in strength, each time."""
+
+    parameter: str
+    term: Term
+    slot: int
+    change: Tensor | None
+    weight: Tensor
+
+    def value(self, slots: Tensor) -> Tensor:
+        strength = self.term.strength * float(slots[self.slot])
+        if self.change is not None:
+            return self.change * strength
+        return self.term.delta.delta(self.weight, strength).to(self.weight.dtype)
+
+
+@dataclass(eq=False)
+class _Layer:
+    """The hook on one layer."""
+
+    layer: nn.Module
+    handle: torch.utils.hooks.RemovableHandle | None = None
+    ups: list[Tensor] = field(default_factory=list)
+    downs: list[Tensor] = field(default_factory=list)
+    scales: list[float] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    dense: list[_Dense] = field(default_factory=list)
+    pair: tuple[Tensor, Tensor] | None = None
+    scale: Tensor | None = None
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, parameter: str, term: Term, slot: int, weight: Tensor) -> None:
+        delta = term.delta
+        if (
+            parameter == "weight"
+            and isinstance(delta, LowRank)
+            and isinstance(self.layer, (nn.Linear, nn.Conv2d))
+        ):
+            up, down = _pair(delta, weight)
+            self.ups.append(up)
+            self.downs.append(down)
+            self.scales += [delta.scale * term.strength] * delta.rank
+            self.places += [slot] * delta.rank
+            return
+        change = None if isinstance(delta, BOFT) else delta.delta(weight).to(weight.dtype)
+        self.dense.append(_Dense(parameter, term, slot, change, weight))
+
+    def finish(self, slots: Tensor) -> None:
+        if self.ups:
+            up, down = torch.cat(self.ups, dim=1), torch.cat(self.downs)
+            padding = -up.shape[1] % STEP
+            up = F.pad(up, (0, padding)) if up.ndim == 2 else F.pad(up, (0, 0, 0, 0, 0, padding))
+            down = F.pad(down, (0, 0) * (down.ndim - 1) + (0, padding))
+            self.pair = up.contiguous(), down.contiguous()
+            self.scales += [0.0] * padding
+            self.places += [0] * padding
+            self.ups, self.downs = [], []
+        self.move(slots)
+
+    def move(self, slots: Tensor) -> None:
+        if self.pair is not None:
+            scale = torch.tensor(self.scales) * slots[self.places]
+            scale = scale.to(self.pair[0].device, self.pair[0].dtype)
+            self.scale = scale if self.scale is None else self.scale.copy_(scale)
+        for parameter in {item.parameter for item in self.dense}:
+            value = torch.stack([d.value(slots) for d in self.dense if d.parameter == parameter]).sum(0)
+            there = self.sums.get(parameter)
+            self.sums[parameter] = value if there is None else there.copy_(value)
+
+    def __call__(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x = args[0]
+        if self.pair is not None and self.scale is not None:
+            output = output + _low_rank(layer, x, *self.pair, self.scale)
+        if self.sums:
+            output = output + apply_layer(layer, x, self.sums.get("weight"), self.sums.get("bias"))
+        return output
+
+
+def _pair(delta: LowRank, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """up [out, r(, 1, 1)] and down [r, in(, kernel)] in the weight's dtype and place; a Tucker core goes into down."""
+    up, down = delta.up.to(weight.device, torch.float32), delta.down.to(weight.device, torch.float32)
+    if delta.mid is not None:
+        down = torch.einsum("mn...,ni->mi...", delta.mid.to(down), down.flatten(1))
+    up, down = up.flatten(1), down.reshape(down.shape[0], *weight.shape[1:])
+    if weight.ndim == 4:
+        up = up[:, :, None, None]
+    return up.to(weight.dtype), down.to(weight.dtype)
+
+
+def _low_rank(layer: nn.Module, x: Tensor, up: Tensor, down: Tensor, scale: Tensor) -> Tensor:
+    if isinstance(layer, nn.Conv2d):
+        inner = F.conv2d(x, down, None, layer.stride, layer.padding, layer.dilation)  # type: ignore[arg-type]
+        return F.conv2d(inner * scale[:, None, None], up)
+    return F.linear(F.linear(x, down) * scale, up)
+
+
+def apply_layer(layer: nn.Module, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """What a layer makes of x with these parameters instead of its own; one that is None counts as zero."""
+    if weight is None:
+        return _shaped_bias(layer, bias)
+    if isinstance(layer, nn.Conv2d):
+        return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)  # type: ignore[arg-type]
+    if isinstance(layer, nn.Linear):
+        return F.linear(x, weight, bias)
+    if isinstance(layer, nn.Embedding):
+        return F.embedding(x, weight)
+    if isinstance(layer, nn.GroupNorm):
+        return F.group_norm(x, layer.num_groups, weight, bias, layer.eps)
+    if isinstance(layer, nn.LayerNorm):
+        return F.layer_norm(x, layer.normalized_shape, weight, bias, layer.eps)
+    raise TypeError(f"no rule for a {type(layer).__name__}")
+
+
+def _shaped_bias(layer: nn.Module, bias: Tensor | None) -> Tensor:
+    assert bias is not None
+    return bias[:, None, None] if isinstance(layer, (nn.Conv2d, nn.GroupNorm)) else bias
+
+
+HOOKABLE = (nn.Linear, nn.Conv2d, nn.Embedding, nn.GroupNorm, nn.LayerNorm)
+"""Layers that terms can be added to; other parameters can only be merged."""
