@@ -77,6 +77,9 @@ _HOME = {
     "SAMPLERS": ".samplers",
     "SCHEDULES": ".samplers",
     **{name: ".schedulers" for name in __all__ if name.endswith("Scheduler")},
+    # ComfyUI asks for these, no one else does
+    "NODE_CLASS_MAPPINGS": ".hosts.comfyui.entry",
+    "NODE_DISPLAY_NAME_MAPPINGS": ".hosts.comfyui.entry",
 }
 
 

@@ -1,0 +1,21 @@
+"""Every node: the ones of their own, then one for each sampler and schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...samplers import SAMPLERS, SCHEDULES
+from .guidance_nodes import IntervalNode, PlusPlusNode
+from .node import Node
+from .noise_nodes import NoiseNode
+from .restart_nodes import RestartNode
+from .sampler_nodes import AnySampler, sampler_node
+from .schedule_nodes import AnySchedule, OwnSigmas, OwnTimesteps, schedule_node
+
+
+def node_table() -> Iterator[type[Node]]:
+    """The node classes, in the order of the menu."""
+    yield from (AnySampler, AnySchedule, RestartNode, NoiseNode, OwnSigmas, OwnTimesteps)
+    yield from (PlusPlusNode, IntervalNode)
+    yield from map(sampler_node, SAMPLERS)
+    yield from map(schedule_node, SCHEDULES)
