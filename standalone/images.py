@@ -6,16 +6,19 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..core.errors import FileError, OptionError, nearest
+from ..core.errors import FileError, OptionError
+from ..core.resize import RESIZE as RESIZE
+from ..core.resize import Size
+from ..core.resize import fit_image as fit_image
+
 
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 picture; a small file can claim far more and fill the memory
-Size = tuple[int, int]  # width, height
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -140,40 +143,6 @@ def _up(side: int, multiple: int) -> int:
 
 def _text(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
-
-
-def stretch(image: Image.Image, size: Size) -> Image.Image:
-    """Scale to `size`, changing the proportions if they differ."""
-    return image.resize(size, Image.Resampling.LANCZOS)
-
-
-def crop(image: Image.Image, size: Size) -> Image.Image:
-    """Scale until `size` is covered, cut what sticks out, centred."""
-    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
-
-
-def fill(image: Image.Image, size: Size) -> Image.Image:
-    """Scale until it fits into `size`, centred, and continue the edge rows outwards over the rest."""
-    inner = ImageOps.contain(image, size, Image.Resampling.LANCZOS)
-    left, top = (size[0] - inner.width) // 2, (size[1] - inner.height) // 2
-    across = (left, size[0] - inner.width - left)
-    down = (top, size[1] - inner.height - top)
-    channels = ((0, 0),) * (np.asarray(inner).ndim - 2)
-    return Image.fromarray(np.pad(np.asarray(inner), (down, across, *channels), mode="edge"))
-
-
-RESIZE: dict[str, Callable[[Image.Image, Size], Image.Image]] = {
-    "stretch": stretch,
-    "crop": crop,
-    "fill": fill,
-}
-
-
-def fit_image(image: Image.Image, size: Size, mode: str = "crop") -> Image.Image:
-    """`image` at `size` by one of the RESIZE modes; OptionError for another name."""
-    if mode not in RESIZE:
-        raise OptionError(f"unknown resize mode {mode!r}", todo=nearest(mode, RESIZE))
-    return image if image.size == size else RESIZE[mode](image, size)
 
 
 def grid(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
