@@ -1,0 +1,158 @@
+"""The term an IP-Adapter adds to one cross-attention: w softmax(q K^T / sqrt(d)) V, K and V from the image's tokens.
+
+arXiv:2308.06721, equation 5. K and V do not depend on the noise, so they are made once a run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..core.blocks import attend
+from ..core.errors import OptionError, nearest
+from ..core.patch import StepInfo
+from .ip_weights import Gain
+
+Weight = float | Tensor  # a number, or [n, 1, 1] one for each picture of the batch
+Scaled = tuple[Tensor, Tensor, Weight]  # K, V and what the attention's output is multiplied with
+
+
+def _penalised(weight: Weight, keys: Tensor) -> Weight:
+    return weight * (keys.shape[-1] / 1280)
+
+
+def _around_mean(keys: Tensor, values: Tensor, weight: Weight) -> Scaled:
+    mean = values.mean(1, keepdim=True)
+    return keys * weight, values - mean + mean * weight, 1.0
+
+
+# Where the weight acts: (K, V, weight) -> (K, V, factor of the output). The C penalty is weaker in narrow layers.
+SCALINGS: dict[str, Callable[[Tensor, Tensor, Weight], Scaled]] = {
+    "V only": lambda k, v, w: (k, v, w),
+    "K+V": lambda k, v, w: (k * w, v * w, 1.0),
+    "K+V w/ C penalty": lambda k, v, w: (k * _penalised(w, k), v * _penalised(w, k), 1.0),
+    "K+mean(V) w/ C penalty": lambda k, v, w: _around_mean(k, v, _penalised(w, k)),
+}
+
+
+def check_scaling(name: str) -> str:
+    """The registered name of a scaling, whatever its capitals and spaces; OptionError with the nearest."""
+    plain = {key.lower().replace(" ", ""): key for key in SCALINGS}
+    short = plain.get(name.lower().replace(" ", "").replace("-", "").replace("_", ""))
+    if short is None:
+        raise OptionError(f"embeds scaling {name!r}", todo=nearest(name, SCALINGS))
+    return short
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The image's tokens for the prompt's half of a batch and for the negative half, [1 or n, tokens, width] each."""
+
+    cond: Tensor
+    uncond: Tensor
+
+    def of(self, branch: str, swapped: bool) -> Tensor | None:
+        """What a branch sees; None: nothing, as zero values would give."""
+        if swapped:
+            return None if branch == "cond" else self.cond
+        return self.cond if branch == "cond" else self.uncond
+
+
+@dataclass
+class ImageTerm:
+    """The term at one cross-attention; `to_k` and `to_v` [channels, width] are the file's matrices.
+
+    `weight` is for picture k of a batch where it is a tensor; `mask` [1 or n, h, w] in 0..1 is where the image acts.
+    """
+
+    to_k: Tensor
+    to_v: Tensor
+    heads: int
+    tokens: Tokens
+    weight: Weight
+    gain: Gain
+    scaling: str
+    mask: Tensor | None
+    active: Callable[[StepInfo], bool]
+    _kept: dict[tuple[object, ...], tuple[Tensor, Tensor, Weight]] = field(default_factory=dict)
+    _masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, info: StepInfo) -> Tensor:
+        """q [b, n, channels] -> the term in its shape (0 where it does not act now)."""
+        if not self.active(info):
+            return q.new_zeros(())
+        branches = info.branches or ("cond",)
+        keys, values, weight = self._prepared(branches, q)
+        out = attend(q, keys, values, self.heads)
+        out = out if isinstance(weight, float) and weight == 1.0 else out * weight
+        return out if self.mask is None else out * self._mask(q, info, len(branches))
+
+    def _prepared(self, branches: tuple[str, ...], q: Tensor) -> tuple[Tensor, Tensor, Weight]:
+        key = (branches, len(q), q.device, q.dtype)
+        if key not in self._kept:
+            self._kept.clear()
+            self._kept[key] = self._prepare(branches, q)
+        return self._kept[key]
+
+    def _prepare(self, branches: tuple[str, ...], q: Tensor) -> tuple[Tensor, Tensor, Weight]:
+        count = len(q) // len(branches)
+        pairs = [self._projected(self.tokens.of(branch, self.gain.swapped), count) for branch in branches]
+        width = max(keys.shape[1] for keys, _ in pairs)
+        keys, values = (torch.cat([_widened(pair[i], width) for pair in pairs]).to(q) for i in (0, 1))
+        weight = self.weight * self.gain.value
+        if isinstance(weight, Tensor):
+            weight = self._each(weight, count).repeat(len(branches), 1, 1).to(q)
+        return SCALINGS[self.scaling](keys, values, weight)
+
+    def _projected(self, tokens: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
+        """K and V [count, tokens, channels]; zeros for no image."""
+        if tokens is None:
+            zero = self.to_k.new_zeros(count, 1, len(self.to_k))
+            return zero, zero
+        tokens = tokens.to(self.to_k)
+        keys, values = F.linear(tokens, self.to_k), F.linear(tokens, self.to_v)
+        return self._each(keys, count), self._each(values, count)
+
+    def _each(self, x: Tensor, count: int) -> Tensor:
+        if len(x) not in (1, count):
+            raise OptionError(
+                f"an IP-Adapter with images or weights for {len(x)} pictures, and a batch of {count}",
+                expected="one for all, or one for each picture",
+            )
+        return x.expand(count, -1, -1)
+
+    def _mask(self, q: Tensor, info: StepInfo, branches: int) -> Tensor:
+        """[b, n, 1]: the share of each token's pixels that is in the mask."""
+        if info.inputs is None:
+            raise OptionError("an attention mask where the size of the picture is not told")
+        grid = grid_of(q.shape[1], *info.inputs.x.shape[-2:])
+        if grid not in self._masks:
+            assert self.mask is not None
+            self._masks[grid] = F.adaptive_avg_pool2d(self.mask[:, None].float(), grid).flatten(1)[..., None]
+        mask = self._masks[grid].to(q)
+        return self._each(mask, len(q) // branches).repeat(branches, 1, 1)
+
+
+def _widened(x: Tensor, tokens: int) -> Tensor:
+    """[n, t, c] repeated to `tokens`; attention to tokens repeated equally often is the same.
+
+    What is no multiple of t belongs to no image, whose keys and values are zeros or repeat as one.
+    """
+    times, left = divmod(tokens, x.shape[1])
+    if left:
+        raise OptionError(f"{x.shape[1]} and {tokens} tokens of an image in one batch")
+    return x.repeat(1, times, 1)
+
+
+def grid_of(tokens: int, height: int, width: int) -> tuple[int, int]:
+    """The size of a latent [height, width] at the depth where it has this many tokens (halves round up)."""
+    while height * width > tokens and (height > 1 or width > 1):
+        height, width = math.ceil(height / 2), math.ceil(width / 2)
+    if height * width != tokens:
+        raise OptionError(f"{tokens} tokens are no halving of the latent, so a mask has no place on them")
+    return height, width
