@@ -6,7 +6,6 @@ the model's prediction of x0, lambda is log(alpha / sigma).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,67 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ..core.errors import OptionError, nearest
+from ..core.errors import OptionError
+from ..core.option import Option, Value, resolve
 from ..core.registry import Registry
 from .levels import NoiseLevels
 
 Method = Generator[tuple[Tensor, float], Tensor, Tensor]
 Noise = Callable[[float, float], Tensor]
-Value = float | int | str
-
-
-@dataclass(frozen=True)
-class Option:
-    """A number (between `low` and `high`, ends included) or one of `choices`, with its default.
-
-    The default's type is the option's type: int, float or str. Text that reads as the type is taken.
-    """
-
-    name: str
-    default: Value
-    low: float = -math.inf
-    high: float = math.inf
-    help: str = ""
-    choices: tuple[str, ...] = ()
-
-    @property
-    def expected(self) -> str:
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        kind = "an integer" if isinstance(self.default, int) else "a number"
-        return f"{kind} from {self.low:g} to {self.high:g}"
-
-    def check(self, value: Any, owner: str) -> Value:
-        """`value` as this option's type. Raises OptionError outside the range."""
-        if self.choices:
-            if value in self.choices:
-                return value
-        elif (number := self._number(value)) is not None and self.low <= number <= self.high:
-            return number
-        raise OptionError(f"option {self.name}={value!r}", owner, self.expected)
-
-    def _number(self, value: Any) -> float | int | None:
-        if isinstance(value, bool):
-            return None
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            return None
-        if isinstance(self.default, int):
-            return int(number) if number.is_integer() else None
-        return number
-
-
-def resolve(declared: Sequence[Option], given: Mapping[str, Any] | None, owner: str) -> dict[str, Value]:
-    """Every declared option with its value. Raises OptionError for an unknown name or a bad value."""
-    values: dict[str, Value] = {option.name: option.default for option in declared}
-    by_name = {option.name: option for option in declared}
-    for name, value in (given or {}).items():
-        if name not in by_name:
-            todo = nearest(name, by_name) if by_name else "it takes none"
-            raise OptionError(f"unknown option {name!r}", owner, todo=todo)
-        values[name] = by_name[name].check(value, owner)
-    return values
 
 
 class Run:
