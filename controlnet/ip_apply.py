@@ -22,6 +22,7 @@ from .ip_image import tiles
 from .ip_places import places
 from .ip_settings import ImagePrompt
 from .ip_weights import Gain, by_hand, gains
+from .strength import Timeline, acts
 
 # (pictures, which features of them, where a square is cut) -> the features
 Encode = Callable[[Sequence[Image.Image], Sequence[str], str], Features]
@@ -34,13 +35,14 @@ class ImageAdapter:
 
     weights: IPAdapter
     config: UNetConfig
+    timeline: Timeline
     prompt: ImagePrompt
     tokens: Tokens
     mask: Tensor | None
 
     def active(self, info: StepInfo) -> bool:
         """Whether any of the patches adds anything in this evaluation."""
-        return self.prompt.active(info)
+        return acts(self.prompt, self.timeline, info.sigma)
 
     def patches(self) -> list[AttentionPatch]:
         """A term for each cross-attention whose weight is not 0."""
@@ -65,14 +67,14 @@ class ImageAdapter:
             gain,
             prompt.scaling,
             self.mask,
-            prompt.active,
+            self.active,
         )
 
 
 def image_adapters(
-    weights: IPAdapter, config: UNetConfig, prompt: ImagePrompt, encode: Encode
+    weights: IPAdapter, config: UNetConfig, timeline: Timeline, prompt: ImagePrompt, encode: Encode
 ) -> list[ImageAdapter]:
-    """The prompt on a UNet of these sizes: one for each part of the image that acts in a place of its own.
+    """The prompt on a UNet of these sizes, on a walk of these sigmas: one for each part of the image that acts in a place of its own.
 
     `encode` is asked for what the adapter needs and the prompt lacks. OptionError where they do not go together.
     """
@@ -80,7 +82,7 @@ def image_adapters(
     shares_of(config, prompt)
     negative = _negative(weights.file, prompt, encode)
     return [
-        ImageAdapter(weights, config, prompt, _tokens(weights, prompt, features, negative), mask)
+        ImageAdapter(weights, config, timeline, prompt, _tokens(weights, prompt, features, negative), mask)
         for features, mask in _pieces(weights.file, prompt, encode)
     ]
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import OptionError, nearest
-from ..core.patch import StepInfo
 from .ip_attention import check_scaling
 from .ip_features import Features, check_combine
 from .ip_image import check_crop
@@ -51,8 +50,8 @@ class ImagePrompt:
     mask: Image.Image | None = None
     start: float = 0.0
     end: float = 1.0
-    sigma_start: float = math.inf
-    sigma_end: float = 0.0
+    sigma_start: float | None = None
+    sigma_end: float | None = None
 
     def __post_init__(self) -> None:
         names = {
@@ -72,14 +71,6 @@ class ImagePrompt:
     def weights(self) -> list[float]:
         """The weight of each picture of the batch, or one for all."""
         return list(self.weight) if isinstance(self.weight, Sequence) else [self.weight]
-
-    def active(self, info: StepInfo) -> bool:
-        """Whether the image acts in this evaluation: step i of n for start <= i / n and (i + 1) / n <= end."""
-        small = 1e-6
-        if not self.sigma_end <= info.sigma <= self.sigma_start:
-            return False
-        begins, ends = info.step / info.steps, (info.step + 1) / info.steps
-        return begins >= self.start - small and ends <= self.end + small
 
     def check_batch(self, batch: int) -> None:
         """OptionError where weights, images or faces are for another number of pictures."""
@@ -103,12 +94,11 @@ class ImagePrompt:
         for name in ("start", "end"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise OptionError(f"{name} {getattr(self, name)}", expected="a fraction of the steps, 0 to 1")
-        if self.start >= self.end or self.sigma_start <= self.sigma_end:
-            raise OptionError(
-                f"an image prompt from {self.start:g} to {self.end:g}"
-                f" (sigma {self.sigma_start:g} to {self.sigma_end:g}) acts nowhere",
-                expected="a start before the end, from high to low sigma",
-            )
+        if self.start >= self.end:
+            raise OptionError(f"an image prompt from {self.start} to {self.end}", expected="start before end")
+        if (self.sigma_start or math.inf) <= (self.sigma_end or 0.0):
+            what = f"an image prompt from sigma {self.sigma_start} to {self.sigma_end}"
+            raise OptionError(what, expected="sigma_start above sigma_end")
 
     def _check_pictures(self) -> None:
         if not len(self.images) and self.features is None and self.face is None:

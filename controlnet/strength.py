@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Protocol
 
 from ..core.errors import OptionError
 from .settings import Control, Mode
@@ -27,13 +28,31 @@ class Timeline:
         return min(max(found, 0), self.steps - 1)
 
 
+class Range(Protocol):
+    """Shares of the steps and noise levels between which something acts."""
+
+    @property
+    def start(self) -> float: ...
+    @property
+    def end(self) -> float: ...
+    @property
+    def sigma_start(self) -> float | None: ...
+    @property
+    def sigma_end(self) -> float | None: ...
+
+
+def acts(span: Range, timeline: Timeline, sigma: float) -> bool:
+    """Whether this sigma's step lies whole in the range, and the sigma too."""
+    step, steps = timeline.step(sigma), timeline.steps
+    inside = step / steps >= span.start - _ROUNDING and (step + 1) / steps <= span.end + _ROUNDING
+    high, low = span.sigma_start, span.sigma_end
+    return inside and (high is None or sigma <= high) and (low is None or sigma >= low)
+
+
 def strength_at(control: Control, timeline: Timeline, sigma: float) -> float:
     """The control's strength in an evaluation; 0 where it need not be evaluated."""
-    step, steps = timeline.step(sigma), timeline.steps
-    inside = step / steps >= control.start - _ROUNDING and (step + 1) / steps <= control.end + _ROUNDING
-    high, low = control.sigma_start, control.sigma_end
-    inside = inside and (high is None or sigma <= high) and (low is None or sigma >= low)
-    return control.strength * _keyed(control, step / steps) if inside else 0.0
+    inside = acts(control, timeline, sigma)
+    return control.strength * _keyed(control, timeline.step(sigma) / timeline.steps) if inside else 0.0
 
 
 def _keyed(control: Control, share: float) -> float:
