@@ -65,6 +65,8 @@ def bind(file: LoraFile, targets: Targets, force: bool = False) -> Bound:
 def _misfit(part: Part, module: Module) -> str | None:
     for parameter, delta in part.deltas:
         shape = module.shapes.get(parameter)
+        if shape is None and delta.optional:
+            continue
         if shape is None:
             return f"this layer has no {parameter}"
         if (reason := delta.misfit(shape)) is not None:
@@ -74,7 +76,8 @@ def _misfit(part: Part, module: Module) -> str | None:
 
 def _use(part: Part, module: Module, deltas: dict[str, list[Delta]], report: LoadReport) -> None:
     for parameter, delta in part.deltas:
-        deltas.setdefault(module.key(parameter), []).append(delta)
+        if parameter in module.shapes:
+            deltas.setdefault(module.key(parameter), []).append(delta)
     for key in part.keys:
         report.used[key] = f"{module.network}.{module.path}"
     report.networks[module.network] += 1

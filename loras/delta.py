@@ -22,6 +22,7 @@ class Delta(ABC):
     """
 
     family: ClassVar[str]
+    optional: ClassVar[bool] = False  # nothing is missing where the layer has no such parameter
 
     @abstractmethod
     def change(self, weight: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+import torch
 from torch import Tensor
 
 from .delta import Delta, Shape, f32
@@ -27,7 +28,8 @@ class DoRA(Delta):
         moved = weight + self.inner.change(weight)
         magnitude = f32(self.magnitude, weight).reshape(self._axes(moved.ndim))
         kept = 0 if magnitude.shape[0] != 1 or weight.shape[0] == 1 else 1
-        norm = moved.norm(dim=[axis for axis in range(moved.ndim) if axis != kept], keepdim=True)
+        axes = [axis for axis in range(moved.ndim) if axis != kept]
+        norm = torch.linalg.vector_norm(moved, dim=axes, keepdim=True)
         # A row of zeros has no direction and stays zero.
         return moved * (magnitude / norm.where(norm > 0, 1.0)) - weight
 

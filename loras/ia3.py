@@ -30,6 +30,12 @@ class IA3(Delta):
         return None if made == there else f"made for {made} {side} channels, this weight has {there}"
 
 
+class IA3Bias(IA3):
+    """The factors of a layer's outputs on its bias, where it has one."""
+
+    optional = True
+
+
 def _build(group: Group) -> dict[str, Delta]:
     """LyCORIS: factors around 0 with a mark for the side; the bias stays."""
     return {"weight": IA3(group.take("ia3"), int(group.number("on_input") or 0))}
@@ -48,7 +54,7 @@ def _build_peft(group: Group) -> dict[str, Delta]:
     else:
         on_input = factors.shape[0] == 1
     change = factors.flatten().float() - 1
-    return {"weight": IA3(change, 1)} if on_input else {"weight": IA3(change), "bias": IA3(change)}
+    return {"weight": IA3(change, 1)} if on_input else {"weight": IA3(change), "bias": IA3Bias(change)}
 
 
 FORMAT = Format("(IA)3", ("ia3", "on_input"), (), _build)
