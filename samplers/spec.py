@@ -85,6 +85,7 @@ class SamplerSpec:
         noise_option: the option that turns noise on and, at 0, off; None if there is none.
         flow: whether it is valid for rectified flow.
         brownian: whether its noise should come from a Brownian path (`step_noise` sees to it).
+        sigmas: the only levels it walks, in the place of a schedule's; none for any.
     """
 
     name: str
@@ -104,6 +105,7 @@ class SamplerSpec:
     aliases: tuple[str, ...] = ()
     paper: str = ""
     options: tuple[Option, ...] = ()
+    sigmas: tuple[float, ...] = ()
 
     def cost(self, steps: int) -> int:
         """Model evaluations of a walk of this many steps that stops above sigma 0; of an adaptive one, a guess."""
