@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from modules import script_callbacks, sd_samplers
@@ -13,6 +14,7 @@ from . import axes, lists, page
 from .script import SigmaGraft
 
 PACKAGE = __name__.partition(".")[0]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def start() -> type[Any]:
@@ -23,6 +25,7 @@ def start() -> type[Any]:
         lists.clear()  # all or nothing: a list half filled would offer what does not run
         raise
     logger.info("SigmaGraft: %d samplers and %d schedules added", samplers, schedules)
+    script_callbacks.on_before_ui(_guarded("leaving the path", leave_path))
     script_callbacks.on_before_ui(_guarded("adding axes to the X/Y/Z plot", axes.add_axes))
     script_callbacks.on_ui_settings(_guarded("adding the settings", page.add_settings))
     script_callbacks.on_infotext_pasted(tell_of_missing_sampler)
@@ -36,6 +39,11 @@ def stop() -> None:
     page.remove_settings()
     lists.clear()
     forget()
+
+
+def leave_path() -> None:
+    """Take our root off `sys.path`: the Forges leave every extension there, and our `samplers` would be anybody's."""
+    sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != ROOT]
 
 
 def forget() -> None:
