@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ..core.encoder import Encoder
 from ..core.patch import Inputs
 from ..core.unet_config import UNetConfig
-from .hint import hint_encoder
+from .hint import hint_encoder, hint_factor
 
 
 class ControlNet(Encoder):
@@ -22,6 +22,7 @@ class ControlNet(Encoder):
 
     def __init__(self, config: UNetConfig, hint_widths: Sequence[int]) -> None:
         super().__init__(config)
+        self.hint_factor = hint_factor(hint_widths)
         self.input_hint_block = hint_encoder(hint_widths)
         self.zero_convs = nn.ModuleList(nn.Sequential(nn.Conv2d(n, n, 1)) for n in config.skips())
         width = config.widths[-1]

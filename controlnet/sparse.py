@@ -45,6 +45,7 @@ class _TemporalBlock(nn.Module):
         self.attn1 = Attention(width, width, HEADS)
         self.norm3 = nn.LayerNorm(width)
         self.ff = FeedForward(width)
+        self.pe: Tensor
         self.register_buffer("pe", positions(length, width))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,15 +78,11 @@ class SparseControlNet(ControlNet):
 
     def __init__(self, config: UNetConfig, hint_widths: Sequence[int], lengths: Mapping[int, int]) -> None:
         super().__init__(config, hint_widths)
+        self.longest = min(lengths.values())  # the most frames of a clip
         skips = config.skips()
         self.motion_modules = nn.ModuleDict(
             {str(n): MotionModule(skips[n], length) for n, length in lengths.items()}
         )
-
-    @property
-    def longest(self) -> int:
-        """The most frames of a clip."""
-        return min(module.transformer_blocks[0].pe.shape[1] for module in self.motion_modules.values())
 
     def forward(self, inputs: Inputs, condition: Clip) -> list[Tensor]:
         return super().forward(replace(inputs, x=torch.zeros_like(inputs.x)), condition)

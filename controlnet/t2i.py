@@ -164,7 +164,8 @@ def placement(adapter: T2IConfig, unet: UNetConfig) -> list[Place]:
         halvings.append(n)
     numbers = [halvings[0], *ends[1:]] if adapter.large else ends
     places: list[Place] = [("input", number) for number in numbers]
-    places += [("middle", 0)] if adapter.large else []
+    if adapter.large:
+        places.append(("middle", 0))
     skips = unet.skips()
     widths = tuple(skips[number] for _, number in places[: len(numbers)])
     widths += (unet.widths[-1],) if adapter.large else ()

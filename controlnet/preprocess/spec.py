@@ -1,0 +1,67 @@
+"""What a preprocessor is: a function from a picture to a hint, with the options it declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from ...core.option import Option, resolve
+from ...core.registry import Registry
+
+Function = Callable[..., Image.Image]
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """`run(image, **options)` gets 8-bit RGB (or RGBA) and gives a picture of the same size.
+
+    `texts` are options that are words of a person's own (a file, a hub id): name -> help; None where not given.
+    """
+
+    name: str
+    label: str
+    run: Function
+    options: tuple[Option, ...] = ()
+    texts: Mapping[str, str] | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def doc(self) -> str:
+        """The first paragraph of the function's docstring."""
+        return (self.run.__doc__ or "").split("\n\n")[0]
+
+    def __call__(self, image: Image.Image, options: Mapping[str, Any] | None = None) -> Image.Image:
+        """The hint of a picture. OptionError for an unknown option or a value out of range."""
+        given, texts = dict(options or {}), self.texts or {}
+        words = {name: given.pop(name) for name in texts if name in given}
+        values = resolve(self.options, given, f"preprocessor {self.name}")
+        image = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
+        return self.run(image, **values, **words)
+
+
+PREPROCESSORS: Registry[Preprocessor] = Registry("preprocessor")
+
+
+def preprocessor(
+    name: str,
+    *,
+    label: str,
+    options: tuple[Option, ...] = (),
+    texts: Mapping[str, str] | None = None,
+    aliases: tuple[str, ...] = (),
+) -> Callable[[Function], Function]:
+    """Registers a function as a preprocessor."""
+
+    def register(function: Function) -> Function:
+        PREPROCESSORS.add(Preprocessor(name, label, function, options, texts, aliases))
+        return function
+
+    return register
+
+
+def preprocess(name: str, image: Image.Image, options: Mapping[str, Any] | None = None) -> Image.Image:
+    """A picture's hint by name; OptionError with the nearest names for an unknown one."""
+    return PREPROCESSORS[name](image, options)
