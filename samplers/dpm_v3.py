@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -148,6 +147,10 @@ class StatisticsSpec(SamplerSpec):
 
     statistics: ModelStatistics = field(kw_only=True)
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return self.statistics.facts
+
 
 def dpm_solver_v3(statistics: ModelStatistics, name: str = "dpm_solver_v3") -> StatisticsSpec:
     """DPM-Solver-v3 on one model's statistics, for whatever takes a sampler; `name` may be the path of their file."""
@@ -165,14 +168,6 @@ def dpm_solver_v3(statistics: ModelStatistics, name: str = "dpm_solver_v3") -> S
 
 
 @lru_cache(maxsize=8)
-def _read(path: str, changed: int) -> StatisticsSpec:
+def read(path: str, changed: int) -> StatisticsSpec:
+    """The sampler of a file of statistics that was last changed then."""
     return dpm_solver_v3(load_statistics(path), path)
-
-
-def of_file(path: str) -> StatisticsSpec:
-    """The sampler of a file of statistics. Raises FileError where it cannot be read or is something else."""
-    try:
-        changed = Path(path).expanduser().stat().st_mtime_ns
-    except OSError:
-        changed = 0  # reading it tells what is wrong
-    return _read(path, changed)

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from ..core.errors import OptionError
 from . import installed
-from .dpm_v3 import of_file
 from .drive import find_sampler
+from .sampler_files import of_file
 from .spec import Method, Option, Run, SamplerSpec
-from .statistics_file import is_statistics
 
 Function = Callable[..., Any]
 SUPPLIED = ("extra_args", "callback", "disable", "noise_sampler", "sigmas", "sigma_min", "sigma_max", "n")
@@ -77,7 +76,7 @@ class ForeignSpec(SamplerSpec):
 
 
 def find_method(sampler: str | SamplerSpec | Function) -> SamplerSpec:
-    """A spec, a registered name, `k_diffusion:NAME`, a file of statistics (DPM-Solver-v3), or a function.
+    """A spec, a registered name, `k_diffusion:NAME`, a file (statistics, a calibration), or a function.
 
     Raises OptionError with the nearest names, FileError for a file that is no such.
     """
@@ -85,8 +84,8 @@ def find_method(sampler: str | SamplerSpec | Function) -> SamplerSpec:
         return sampler
     if not isinstance(sampler, str):
         return of_function(sampler)
-    if is_statistics(sampler):
-        return of_file(sampler)
+    if (spec := of_file(sampler)) is not None:
+        return spec
     name = installed.split(sampler)
     return find_sampler(sampler) if name is None else _installed(name)
 

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from ..core.errors import OptionError
-from .dpm_v3 import of_file
 from .drive import Denoise, drive, find_sampler
 from .levels import NoiseLevels
 from .replay_facts import Facts, agree, facts_of, noise_of
 from .replay_file import read_state, write_state
+from .sampler_files import of_file
 from .spec import Method, Noise, Run, SamplerSpec
-from .statistics_file import is_statistics
 
 
 class Recording:
@@ -91,16 +90,14 @@ def recorded(sampler: str | SamplerSpec, recording: Recording, stop: int | None 
     """`sampler`, made to keep the model's answers in `recording`, where it has some to go on from them.
 
     Args:
-        sampler: a spec, a registered name or the path of a file of statistics (DPM-Solver-v3).
+        sampler: a spec, a registered name or the path of a file that is one (statistics, a calibration).
         stop: the walk ends before the first evaluation of this step (from 0), with the latent it is due for.
 
     Raises:
-        FileError: a file that holds no statistics.
+        FileError: a file that holds no sampler.
         OptionError: when driven: a stop out of range; a walk, a start or a noise that is not the recorded one.
     """
-    if isinstance(sampler, str) and is_statistics(sampler):
-        sampler = of_file(sampler)
-    spec = find_sampler(sampler)
+    spec = (of_file(sampler) if isinstance(sampler, str) else None) or find_sampler(sampler)
 
     def method(run: Run, x: Tensor) -> Method:
         _check_stop(stop, len(run.sigmas) - 1)
