@@ -17,7 +17,7 @@ from .targets import Module, Targets
 _NEAREST_FOR = 20  # unused names that a nearest one is sought for: each costs a walk over all names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bound:
     """A file's changes by patch key (`unet.input_blocks.1.1.proj_in.weight`) and what was found out in loading."""
 

@@ -32,21 +32,31 @@ class Term:
     moving: Moving | None = None
 
 
+@dataclass
+class Prepared:
+    """The hooks by layer, the factors that move (slot 0 stays 1) and the values they have now."""
+
+    hooks: dict[nn.Module, _Layer] = field(default_factory=dict)
+    slots: list[Moving | None] = field(default_factory=list)
+    values: Tensor = field(default_factory=lambda: torch.ones(1))
+
+
 class Forward:
     """The terms on one network. ``parameters`` and ``original`` are by patch key, as in `Fused`."""
 
     def __init__(self, layers: Mapping[str, nn.Module], original: Callable[[str], Tensor]) -> None:
         self.layers = layers
         self.original = original
-        self._hooks: dict[nn.Module, _Layer] = {}
-        self._slots: list[Moving | None] = []
+        self._now = Prepared()
 
-    @torch.no_grad()
     def set(self, terms: Mapping[str, Sequence[Term]]) -> None:
-        """Puts exactly these terms on their layers, by patch key; what is not named is taken off.
+        """Puts exactly these terms on their layers, by patch key; what is not named is taken off."""
+        self.put(self.prepare(terms))
 
-        Nothing changes if one of them fails.
-        """
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def prepare(self, terms: Mapping[str, Sequence[Term]]) -> Prepared:
+        """Everything that can fail of `set`: nothing changes yet."""
         slots: list[Moving | None] = [None]
         made: dict[nn.Module, _Layer] = {}
         for key, own in terms.items():
@@ -56,34 +66,41 @@ class Forward:
                 if term.moving not in slots:
                     slots.append(term.moving)
                 hook.add(parameter, term, slots.index(term.moving), self.original(key))
-        self.clear()
         values = torch.ones(len(slots))
-        for layer, hook in made.items():
+        for hook in made.values():
             hook.finish(values)
+        return Prepared(made, slots, values)
+
+    def put(self, prepared: Prepared) -> None:
+        """Exchanges the terms for prepared ones."""
+        self.clear()
+        for layer, hook in prepared.hooks.items():
             hook.handle = layer.register_forward_hook(hook)
-        self._hooks, self._slots, self._values = made, slots, values
+        self._now = prepared
 
     def clear(self) -> None:
         """Takes all terms off."""
-        for hook in self._hooks.values():
+        for hook in self._now.hooks.values():
             if hook.handle is not None:
                 hook.handle.remove()
-        self._hooks, self._slots = {}, []
+        self._now = Prepared()
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def at(self, place: Place) -> None:
         """Moves every strength to its value at this place of the run."""
-        if len(self._slots) < 2:
+        current = self._now
+        if len(current.slots) < 2:
             return
-        now = torch.tensor([1.0 if moving is None else moving(place) for moving in self._slots])
-        if torch.equal(now, self._values):
+        now = torch.tensor([1.0 if moving is None else moving(place) for moving in current.slots])
+        if torch.equal(now, current.values):
             return
-        self._values = now
-        for hook in self._hooks.values():
+        current.values = now
+        for hook in current.hooks.values():
             hook.move(now)
 
     def __bool__(self) -> bool:
-        return bool(self._hooks)
+        return bool(self._now.hooks)
 
 
 @dataclass

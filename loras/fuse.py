@@ -32,6 +32,7 @@ class Fused:
         """The weight as the model had it."""
         return self.originals.get(key, self.parameters[key].data)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def apply(self, changes: Changes, progress: Callable[[int, int], None] | None = None) -> None:
         """Makes the weights their originals plus exactly these changes; those no longer named become their originals.
@@ -76,7 +77,7 @@ class Fused:
         for key in keys:
             parameter, original = self.parameters[key], self.originals[key]
             if parameter.device.type == "cpu":
-                parameter.data = original
+                parameter.data = original.to(parameter.dtype)  # the model may have been converted since
             else:
                 parameter.data.copy_(original)
             del self.originals[key]

@@ -49,6 +49,8 @@ def parse_expression(text: str) -> tuple[str, Strength, dict[str, str]]:
     place is above 1. OptionError with the nearest name for an option nobody knows.
     """
     name, *rest = text.split(":")
+    if len(name) == 1 and rest and rest[0][:1] in ("/", "\\"):  # a drive's letter
+        name, rest = f"{name}:{rest[0]}", rest[1:]
     words = [word.strip() for word in rest]
     if not name.strip():
         raise OptionError("no name", f"<lora:{text}>", "name:weight, such as inkdrawing:0.8")

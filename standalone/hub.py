@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,30 @@ class Hub:
             if more:
                 self._download(huggingface_hub, repo, more)
             return _local(root, wanted, subfolder)
+
+    def file(self, repo: str, choose: Callable[[list[str]], list[str]]) -> Path:
+        """The first of the files that `choose` picks from a repository's names; all that it picks are fetched."""
+        with _plain_errors(repo, self.revision):
+            import huggingface_hub
+            from huggingface_hub import constants
+
+            if self.offline or (self.offline is None and constants.HF_HUB_OFFLINE):
+                return self._cached_file(huggingface_hub, repo, choose)
+            _quiet_unless_terminal()
+            try:
+                info = huggingface_hub.HfApi().model_info(repo, revision=self.revision, token=self.token)
+            except Exception as error:
+                if _unreachable(error):
+                    with suppress(OSError, FileError):
+                        return self._cached_file(huggingface_hub, repo, choose)
+                raise
+            wanted = choose([file.rfilename for file in info.siblings or ()])
+            return self._download(huggingface_hub, repo, wanted) / wanted[0]
+
+    def _cached_file(self, hub: Any, repo: str, choose: Callable[[list[str]], list[str]]) -> Path:
+        root = Path(hub.snapshot_download(repo, revision=self.revision, local_files_only=True))
+        names = [file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()]
+        return root / choose(names)[0]
 
     def _download(self, hub: Any, repo: str, names: list[str]) -> Path:
         """The snapshot folder with every one of `names` in it; complete files are kept, a cut one is resumed.
