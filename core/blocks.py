@@ -173,9 +173,11 @@ class SpatialTransformer(nn.Module):
 
 def _project(layer: nn.Module, tokens: Tensor) -> Tensor:
     """A linear layer, or a 1x1 convolution, applied to tokens [batch, n, channels]."""
-    if isinstance(layer, nn.Conv2d):
-        return F.linear(tokens, layer.weight[:, :, 0, 0], layer.bias)
-    return layer(tokens)
+    if not isinstance(layer, nn.Conv2d):
+        return layer(tokens)
+    if layer._forward_hooks:  # an adapter adds a term to what the layer is called with
+        return layer(tokens.transpose(1, 2).unsqueeze(-1)).squeeze(-1).transpose(1, 2)
+    return F.linear(tokens, layer.weight[:, :, 0, 0], layer.bias)
 
 
 class Downsample(nn.Module):

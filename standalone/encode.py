@@ -8,6 +8,7 @@ import torch
 
 from ..core.errors import OptionError
 from .conditioning import Conditioning, size_vector, stacked
+from .lora_prompt import without_tags
 from .model import Model
 from .reader import COMMA_BACKTRACK, Reader
 from .textrules import Sizes
@@ -30,7 +31,7 @@ def encode_prompts(
 ) -> Conditioning:
     """One row of conditioning for each prompt, on the model's device in its dtype.
 
-    `size`: the picture's (width, height), `sizes`: more about it for SDXL; `negative`: these are negative
+    `<lora:...>` in a prompt is no word of it. `size`: the picture's (width, height), `sizes`: more about it for SDXL; `negative`: these are negative
     prompts; `clip_skip`: 1 the last layer, 2 the one before it, None what the family was trained with;
     `comma_backtrack`: how many tokens a full chunk may give up to end at a comma; `zero_empty`: an empty
     prompt is zeros (None: a negative one of SDXL base, where `emphasis` says so). Contexts of several
@@ -42,6 +43,7 @@ def encode_prompts(
     reader = Reader.of(
         model, clip_skip=clip_skip, emphasis=emphasis, embeddings=embeddings, comma_backtrack=comma_backtrack
     )
+    prompts = prompts if negative else [without_tags(prompt) for prompt in prompts]
     unique = list(dict.fromkeys(prompts))
     contexts, pooled = reader.read(unique)
     if zero_empty is None:

@@ -9,10 +9,16 @@ from typing import Any
 import torch
 
 from ..core.errors import OptionError
+from ..core.family import FAMILIES
 from ..samplers import NoiseLevels, Recording
 from ..samplers.foreign import find_method
 from . import latents
 from .levels import levels_of
+from .lora_networks import networks_of
+from .lora_prompt import differ
+from .lora_source import Folders
+from .lora_stack import Loras
+from .lora_verbs import LoraVerbs
 from .memory import choose_device, choose_dtype, memory_errors, prefer_layout, vae_dtype
 from .model import Model, ModelInfo
 from .preview import LatentPreview
@@ -24,13 +30,17 @@ from .textual_inversion import Embeddings
 __all__ = ["Pipeline", "Result", "StepState"]
 
 
-class Pipeline:
-    """One loaded model, ready to draw; ``preview`` makes quick pictures of a step's denoised latent."""
+class Pipeline(LoraVerbs):
+    """One loaded model, ready to draw; ``preview`` makes quick pictures of a step's denoised latent.
+
+    ``loras`` are the adapters on it: those loaded by name, and those that a prompt's `<lora:name:weight>` asks for.
+    """
 
     def __init__(self, model: Model, embeddings: Iterable[str | Path] = ()) -> None:
         self.model = model
         self.levels: NoiseLevels = levels_of(model.info)
         self.embeddings = Embeddings(embeddings)
+        self.loras = Loras(lambda: networks_of(model), FAMILIES[model.info.family].label)
         self.preview = LatentPreview(lambda pixels: latents.encode(model, pixels), model.vae.factor)
 
     @property
@@ -47,11 +57,13 @@ class Pipeline:
         dtype: str | torch.dtype | None = None,
         compile: bool = False,
         embeddings: Iterable[str | Path] = (),
+        lora_dir: Iterable[str | Path] = (),
         **options: Any,
     ) -> Pipeline:
         """A checkpoint file, diffusers folder or hub id; "bundled" is the small model that ships with the package.
 
-        ``embeddings`` are textual inversion files or folders; ``options`` are those of ``load_model`` (vae,
+        ``embeddings`` are textual inversion files or folders, ``lora_dir`` folders of adapters that prompts may name;
+        ``options`` are those of ``load_model`` (vae,
         text_encoder, prediction, shift, variant, ...). FileError, MissingPartError, OptionError, OutOfMemory.
         """
         from .load import load_model
@@ -67,7 +79,9 @@ class Pipeline:
             from .compiled import compile_unet
 
             compile_unet(model)
-        return cls(model, embeddings)
+        pipe = cls(model, embeddings)
+        pipe.loras.folders = Folders(lora_dir)
+        return pipe
 
     @torch.inference_mode()
     def __call__(
@@ -99,7 +113,8 @@ class Pipeline:
         with memory_errors(
             f"drawing {request.width}x{request.height}, batch {request.batch}", self.model.device
         ):
-            if request.batch > 1 and find_method(request.sampler).adaptive:
+            alone = find_method(request.sampler).adaptive or differ(request.prompts())
+            if request.batch > 1 and alone:
                 return singly(self, request, callback, decoded=decoded, recording=recording)
             return Run(self, request, recording, stop_at).result(callback, decoded)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import OptionError, nearest
 from ..samplers.foreign import find_method
 from .guidance_weight import check_guidance
+from .lora_prompt import tags, wanted
 from .model import ModelInfo
 from .noise_settings import OPTIONAL as NOISE
 from .noise_settings import check_noise
@@ -46,6 +47,7 @@ class Request:
     timesteps: Sequence[float] | None = None  # the same, as the network is told them
     options: dict[str, Any] | None = None
     seed: int | list[int] | None = None
+    loras: list[str] | None = None  # expressions as in <lora:...>, beside those of the prompt
     batch: int = 1
     image: Image.Image | None = None
     mask: Image.Image | None = None
@@ -82,6 +84,7 @@ class Request:
         if self.steps is not None:
             _within("steps", self.steps, 1, MAX_STEPS)
         check_lists(self)
+        wanted([*(self.loras or ()), *(tag for prompt in self.prompts() for tag in tags(prompt))])
         check_noise(vars(self), find_method(self.sampler), self.options)
         check_sizes(self, info)
         _within("batch", self.batch, 1, 4096)
@@ -132,7 +135,7 @@ class Request:
             settings["guidance"] = self.guidance
         if self.cfg_interval is not None:
             settings["cfg_interval"] = self.cfg_interval
-        optional = ("schedule_options", "sigmas", "timesteps", *NOISE, *SIZES)
+        optional = ("loras", "schedule_options", "sigmas", "timesteps", *NOISE, *SIZES)
         settings |= {name: getattr(self, name) for name in optional if getattr(self, name) is not None}
         settings["seed"] = self.seeds[0] if self.seeds == _seeds(self.seeds[0], self.batch) else self.seeds
         if self.image is not None:

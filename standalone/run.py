@@ -24,6 +24,7 @@ from .denoiser import Denoiser
 from .encode import encode_prompts
 from .guidance import guided
 from .guidance_weight import weight_of
+from .lora_run import following, put_in
 from .noise_settings import noise_of_steps, start_noise
 from .request import Request
 from .size_settings import sizes_of
@@ -68,6 +69,7 @@ class Run:
         self.spec = find_method(request.sampler)
         check_statistics(self.spec, self.model, request)
         self.recording, self.stop_at = recording, stop_at
+        self.loras, self.lora_hashes = pipe.loras, put_in(pipe.loras, request, pipe.embeddings)
         self.sigmas = sigmas_of(request, self.spec, self.levels, self.model.info)
         factor = self.model.vae.factor
         shape = (self.model.info.latent_channels, request.height // factor, request.width // factor)
@@ -80,6 +82,7 @@ class Run:
         """Runs all stages."""
         x = self.sample(callback)
         settings = {**self.request.settings(), "model": Path(self.model.source).name}
+        settings |= {"lora_hashes": self.lora_hashes} if self.lora_hashes else {}
         if self.recording is not None and self.recording.at is not None:
             self.recording.facts["settings"] = settings
             return Result([], self.request.seeds, settings, x)
@@ -143,6 +146,7 @@ class Run:
         request = self.request
         denoiser = Denoiser(self.model.unet, self.levels, self.model.info.prediction, self.model.dtype)
         denoiser.concat = self._inpainting_channels()
+        denoiser.hooks = following(self.loras, denoiser.hooks, self.sigmas)
         weight = weight_of(request, self.spec, self.sigmas, self.levels)
         denoise = guided(denoiser, *self.encoded, weight, request.cfg_rescale)
         if self.region is None or init is None:

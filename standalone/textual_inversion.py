@@ -67,6 +67,7 @@ class Embeddings:
         self._files: dict[str, list[Path]] = {}
         self._read: dict[Path, Embedding] = {}
         self._paths: dict[str, Path] = {}
+        self._lent: dict[str, Embedding] = {}
         for source in sources:
             self._add(Path(source))
 
@@ -83,16 +84,22 @@ class Embeddings:
                 self._paths[relative] = path
                 self._files.setdefault(path.stem, []).append(path)
 
+    def lend(self, embeddings: Mapping[str, Embedding]) -> None:
+        """Know these too, before those of files, until others are lent: an adapter may bring its own."""
+        self._lent = dict(embeddings)
+
     @property
     def names(self) -> list[str]:
         """What a prompt may call."""
-        return sorted(self._files)
+        return sorted({*self._files, *self._lent})
 
     def __contains__(self, name: str) -> bool:
-        return self._find(name) is not None
+        return name in self._lent or self._find(name) is not None
 
     def __getitem__(self, name: str) -> Embedding:
         """The embedding of that name (in any case where none has it exactly); OptionError if none."""
+        if name in self._lent:
+            return self._lent[name]
         paths = self._find(name)
         if not paths:
             hint = nearest(name, self.names) if self._files else "give its file with --embeddings"
@@ -118,19 +125,24 @@ class Embeddings:
 def read_embedding(path: str | Path) -> Embedding:
     """The vectors of a .safetensors, .pt or .bin file; FileError where it is not a textual inversion file."""
     path = Path(path)
-    parts = _parts(open_weights(path).tensors(), path)
-    for name, part in parts.items():
+    return embedding_of(path.stem, path, open_weights(path).tensors())
+
+
+def embedding_of(name: str, path: Path, tensors: Mapping[str, Tensor]) -> Embedding:
+    """The vectors among a file's tensors; FileError where they are not a textual inversion's."""
+    parts = _parts(tensors, path)
+    for role, part in parts.items():
         if part.dim() not in (1, 2) or part.numel() == 0 or not part.is_floating_point():
-            what = f"{name or 'its tensor'} is {part.dtype} of shape {tuple(part.shape)}"
+            what = f"{role or 'its tensor'} is {part.dtype} of shape {tuple(part.shape)}"
             raise FileError(f"not a textual inversion file: {what}", path, "numbers [vectors, width]")
         if not bool(torch.isfinite(part.float()).all()):
             raise FileError("this embedding holds NaN or infinity", path, todo="fetch or train it again")
     # A copy: the file stays free to be moved or replaced.
-    parts = {name: torch.atleast_2d(part).to(torch.float32, copy=True) for name, part in parts.items()}
+    parts = {role: torch.atleast_2d(part).to(torch.float32, copy=True) for role, part in parts.items()}
     if len({len(part) for part in parts.values()}) > 1:
-        counts = " and ".join(f"{len(part)} vectors for {name}" for name, part in parts.items())
+        counts = " and ".join(f"{len(part)} vectors for {role}" for role, part in parts.items())
         raise FileError(f"this embedding has {counts}", path, "as many for each text encoder")
-    return Embedding(path.stem, path, parts)
+    return Embedding(name, path, parts)
 
 
 def _parts(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
