@@ -74,7 +74,7 @@ class ImageAdapter:
 def image_adapters(
     weights: IPAdapter, config: UNetConfig, timeline: Timeline, prompt: ImagePrompt, encode: Encode
 ) -> list[ImageAdapter]:
-    """The prompt on a UNet of these sizes, on a walk of these sigmas: one for each part of the image that acts in a place of its own.
+    """The prompt on a UNet and a walk: one adapter for each part of the image that acts in a place of its own.
 
     `encode` is asked for what the adapter needs and the prompt lacks. OptionError where they do not go together.
     """
