@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -72,6 +72,7 @@ class TorchsdeNoise:
     Args:
         sigmas: of the walk; the tree is grown from the lowest above 0 to the highest, as hosts do.
         kind: the generator of the tree's numbers, as of `ImageNoise`; k-diffusion's own is "cpu".
+        time: sigma -> its place in the tree; the sigma in single precision, as the hosts' are.
 
     Raises:
         OptionError: torchsde is missing, or a bad seed; when called, sigmas that are equal or outside the tree.
@@ -84,6 +85,7 @@ class TorchsdeNoise:
         sigmas: Sequence[float],
         *,
         kind: str = "cpu",
+        time: Callable[[float], float] | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -94,7 +96,7 @@ class TorchsdeNoise:
         positive = [_single(sigma) for sigma in sigmas if sigma > 0.0]
         self.low, self.high = min(positive), max(positive)
         self.seeds, self.device, self.dtype = check_seeds(seeds), torch.device(device), dtype
-        self.kind = kind
+        self.kind, self._time = kind, time or _single
         zero = torch.zeros(tuple(shape), dtype=torch.float32)
         with self._numbers():
             self._trees: list[Any] = [
@@ -102,7 +104,7 @@ class TorchsdeNoise:
             ]
 
     def __call__(self, sigma: float, sigma_next: float) -> Tensor:
-        start, end = sorted((_single(sigma), _single(sigma_next)))
+        start, end = sorted((self._time(sigma), self._time(sigma_next)))
         if not self.low <= start < end <= self.high:
             what = f"no Brownian path from sigma {sigma:g} to {sigma_next:g}"
             raise OptionError(what, expected=f"two sigmas from {self.low:g} to {self.high:g}")

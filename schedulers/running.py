@@ -92,6 +92,11 @@ class Running(Basis):
         return self._running.plan
 
     @property
+    def laid(self) -> tuple[Plan, dict[str, Any]]:
+        """The run that `set_timesteps` laid out, and the options of its sampler."""
+        return self._plan, dict(self._options)
+
+    @property
     def timesteps(self) -> Tensor:
         """What the network is told, for each of its evaluations, on the device of `set_timesteps`."""
         if self._timesteps is None:

@@ -160,6 +160,11 @@ def fill_comfyui(parts: Sequence[Piece], room: int, comma: int | None, backtrack
     return chunks
 
 
+def fill_first(parts: Sequence[Piece], room: int, comma: int | None, backtrack: int) -> list[Chunk]:
+    """One chunk: what does not fit is left out, wherever that cuts."""
+    return [[(entry, weight) for entries, weight in parts for entry in entries][:room]]
+
+
 def frame(chunk: Chunk, start: int, end: int, pad: int, length: int) -> Framed:
     """start, the chunk, end and padding: `length` entries, all but the chunk's own with weight 1."""
     entries = [start, *(entry for entry, _ in chunk), end]

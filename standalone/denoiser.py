@@ -27,6 +27,7 @@ class Denoiser:
         self.prediction = prediction
         self.dtype = dtype
         self.layout = memory_format(unet)
+        self.told: Callable[[float], float] = levels.timestep
         self.concat: Tensor | None = None
         self.hooks: Callable[[StepInfo], Hooks | None] = lambda info: None
 
@@ -36,7 +37,7 @@ class Denoiser:
         scaled = (x * c_in if c_in != 1.0 else x).to(self.dtype)
         if self.concat is not None:
             scaled = torch.cat([scaled, self.concat.to(self.dtype).expand(len(x), -1, -1, -1)], dim=1)
-        timesteps = torch.full((len(x),), self.levels.timestep(sigma), device=x.device, dtype=torch.float32)
+        timesteps = torch.full((len(x),), self.told(sigma), device=x.device, dtype=torch.float32)
         scaled = scaled.contiguous(memory_format=self.layout)
         inputs = Inputs(scaled, timesteps, cond.context, cond.vector)
         hooks = self.hooks(StepInfo(sigma, branches=cond.branches, inputs=inputs))

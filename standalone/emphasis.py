@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import OptionError, nearest
-from .chunks import Chunk, Piece, fill_a1111, fill_comfyui
+from .chunks import Chunk, Piece, fill_a1111, fill_comfyui, fill_first
 from .prompt import Segment, parse_a1111, parse_comfyui, parse_none
 
 
@@ -85,6 +85,15 @@ _TABLE = (
         from_empty,
         bare_names=False,
         zero_negative=False,
+    ),
+    Emphasis(
+        "diffusers",
+        "diffusers: as none, and what is beyond the first 75 tokens is cut off",
+        parse_none,
+        fill_first,
+        unweighted,
+        bare_names=True,
+        zero_negative=True,
     ),
     Emphasis(
         "none",

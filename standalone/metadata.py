@@ -93,6 +93,7 @@ _FIELDS = (
     _Field("Clip skip", "clip_skip", str, int),
     _Field("Mask blur", "mask_blur", _number, float),
     _Field("Masked area padding", "only_masked", str, int),
+    _Field("ENSD", "ensd", str, int),
     _Field("RNG", "noise", _RNG.get, str.lower),
     _Field(
         "Emphasis", "emphasis", _EMPHASIS.get, {label: name for name, label in _EMPHASIS.items()}.__getitem__

@@ -11,6 +11,7 @@ from ..core.errors import OptionError, nearest
 from ..samplers.foreign import find_method
 from .guidance_weight import check_guidance
 from .lora_prompt import tags, wanted
+from .like import filled
 from .model import ModelInfo
 from .noise_settings import OPTIONAL as NOISE
 from .noise_settings import check_noise
@@ -63,6 +64,8 @@ class Request:
     noise: str = "cpu"
     step_noise: str | None = None  # as `noise`
     noise_type: str | None = None  # the sampler's own
+    ensd: int = 0  # added to the seeds of the steps' noise (A1111's "eta noise seed delta")
+    like: str | None = None  # the system whose ways fill in what is not given, see like.py
     width: int = field(init=False, default=0)
     height: int = field(init=False, default=0)
     seeds: list[int] = field(init=False, default_factory=list)
@@ -70,6 +73,7 @@ class Request:
     @classmethod
     def of(cls, prompt: str | list[str], settings: dict[str, Any]) -> Request:
         """A request from keyword arguments; OptionError with the nearest name for one that is not a setting."""
+        settings = filled(settings)
         known = [f.name for f in fields(cls) if f.init and f.name != "prompt"]
         for name in settings:
             if name not in known:
@@ -88,6 +92,7 @@ class Request:
         check_noise(vars(self), find_method(self.sampler), self.options)
         check_sizes(self, info)
         _within("batch", self.batch, 1, 4096)
+        _within("ensd", self.ensd, 0, MAX_SEED)
         _within("cfg_rescale", self.cfg_rescale, 0.0, 1.0)
         self.cfg = check_guidance(self.guidance, self.cfg, self.cfg_interval)
         _within("mask_blur", self.mask_blur, 0.0, 256.0)
@@ -135,8 +140,9 @@ class Request:
             settings["guidance"] = self.guidance
         if self.cfg_interval is not None:
             settings["cfg_interval"] = self.cfg_interval
-        optional = ("loras", "schedule_options", "sigmas", "timesteps", *NOISE, *SIZES)
+        optional = ("loras", "schedule_options", "sigmas", "timesteps", "like", *NOISE, *SIZES)
         settings |= {name: getattr(self, name) for name in optional if getattr(self, name) is not None}
+        settings |= {"ensd": self.ensd} if self.ensd else {}
         settings["seed"] = self.seeds[0] if self.seeds == _seeds(self.seeds[0], self.batch) else self.seeds
         if self.image is not None:
             settings["strength"] = self.strength

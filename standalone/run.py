@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,16 +19,17 @@ from ..samplers.foreign import ForeignSpec, find_method
 from ..samplers.guest import walk
 from . import inpaint, latents
 from .conditioning import Conditioning, aligned
+from .course import course_of
 from .denoiser import Denoiser
 from .encode import encode_prompts
 from .guidance import guided
 from .guidance_weight import weight_of
 from .lora_run import following, put_in
+from .like import alone_at, find_like
 from .noise_settings import noise_of_steps, start_noise
 from .request import Request
 from .size_settings import sizes_of
 from .statistics_check import check_statistics
-from .steps import sigmas_of
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -70,7 +70,8 @@ class Run:
         check_statistics(self.spec, self.model, request)
         self.recording, self.stop_at = recording, stop_at
         self.loras, self.lora_hashes = pipe.loras, put_in(pipe.loras, request, pipe.embeddings)
-        self.sigmas = sigmas_of(request, self.spec, self.levels, self.model.info)
+        self.course = course_of(request, self.spec, self.levels, self.model)
+        self.sigmas = self.course.sigmas
         factor = self.model.vae.factor
         shape = (self.model.info.latent_channels, request.height // factor, request.width // factor)
         self.noise = start_noise(request, shape, self.model.device)
@@ -94,17 +95,20 @@ class Run:
     def sample(self, callback: Callable[[StepState], None] | None = None) -> Tensor:
         """The finished latents [b, z, h, w]."""
         init = self._init_latent()
-        start = self.noise.next()
-        return walk(
+        start, course = self.noise.next(), self.course
+        share, scale = course.start
+        end = walk(
             self._sampler(),
             self._denoise(init, start),
-            self._noised(init, start, self.sigmas[0]),
-            self.sigmas,
-            levels=self.levels,
-            noise=noise_of_steps(self.request, self.spec, self.noise, self.sigmas, self.levels),
-            options=self.request.options,
+            start * scale if init is None else torch.add(init * share, start, alpha=scale),
+            course.sigmas,
+            levels=course.levels,
+            noise=noise_of_steps(self.request, self.spec, self.noise, course, self.levels),
+            options=course.options,
             callback=_reporter(callback, len(self.sigmas) - 1),
         )
+        stopped = self.recording is not None and self.recording.at is not None
+        return end if course.finish == 1.0 or stopped else end * course.finish
 
     def _sampler(self) -> SamplerSpec:
         if self.recording is None:
@@ -134,17 +138,15 @@ class Run:
     def _encode(self, pixels: Tensor) -> Tensor:
         return latents.encode(self.model, pixels).to(self.model.device)
 
-    def _noised(self, init: Tensor | None, noise: Tensor, sigma: float) -> Tensor:
-        """x at ``sigma``: alpha * init + sigma * noise; without an image noise of the deviation that x has there."""
-        alpha = self.levels.alpha(sigma)
-        if init is None:
-            return noise * math.hypot(alpha, sigma)
-        return torch.add(init * alpha, noise, alpha=sigma)
+    def _noised(self, init: Tensor, noise: Tensor, sigma: float) -> Tensor:
+        """The image at ``sigma``: alpha * init + sigma * noise."""
+        return torch.add(init * self.levels.alpha(sigma), noise, alpha=sigma)
 
     def _denoise(self, init: Tensor | None, start: Tensor) -> Callable[[Tensor, float], Tensor]:
         """Denoiser and guidance on the encoded prompts; with a mask, what lies outside it held to the image."""
         request = self.request
         denoiser = Denoiser(self.model.unet, self.levels, self.model.info.prediction, self.model.dtype)
+        denoiser.told = self.course.told
         denoiser.concat = self._inpainting_channels()
         denoiser.hooks = following(self.loras, denoiser.hooks, self.sigmas)
         weight = weight_of(request, self.spec, self.sigmas, self.levels)
@@ -166,12 +168,24 @@ class Run:
             emphasis=request.emphasis,
             embeddings=self.embeddings,
         )
-        cond = encode(request.prompts(), sizes=sizes_of(request, negative=False))
-        if request.guidance == "cfg" and request.cfg in (0.0, 1.0):
-            return cond, None
-        sizes = sizes_of(request, negative=True)
-        cond, uncond = aligned(cond, encode(request.negatives(), negative=True, sizes=sizes))
-        return cond, uncond
+        cond = partial(encode, request.prompts(), sizes=sizes_of(request, negative=False))
+        uncond = partial(
+            encode,
+            request.negatives(),
+            negative=True,
+            sizes=sizes_of(request, negative=True),
+            **self._unskipped,
+        )
+        if request.guidance == "cfg" and (alone := alone_at(request.cfg, request.like)):
+            return (uncond if alone == "negative" else cond)(), None
+        first, second = aligned(cond(), uncond())
+        return first, second
+
+    @property
+    def _unskipped(self) -> dict[str, Any]:
+        """A negative prompt's own clip skip, where the system has none for it."""
+        like = find_like(self.request.like)
+        return {} if like is None or like.skips_negative else {"clip_skip": None}
 
     def _inpainting_channels(self) -> Tensor | None:
         """[1, 5, h, w]: the mask and the latent of the image with the masked part grey; without a mask, all masked."""

@@ -22,8 +22,8 @@ def sigmas_of(request: Request, sampler: SamplerSpec, levels: NoiseLevels, info:
 
     Raises OptionError for lists or a schedule that the model cannot use.
     """
-    own = _own(request, levels)
-    if own is None:
+    whole = own_list(request, levels)
+    if whole is None:
         request.schedule = request.schedule or sampler.default_schedule
         request.steps = USUAL_STEPS if request.steps is None else request.steps
         spec = SCHEDULES[request.schedule]
@@ -31,13 +31,23 @@ def sigmas_of(request: Request, sampler: SamplerSpec, levels: NoiseLevels, info:
             request.schedule_options or {}
         )
         whole = schedule(spec, request.steps, levels, **options)
-    else:
-        whole = schedule(own, request.steps, levels)
-        if whole[0] > levels.sigma_max * _ABOVE:
-            what = f"sigma {whole[0]:g} is above the model's largest, {levels.sigma_max:g}"
-            raise OptionError(what, todo="begin lower: the model knows nothing of such noise")
-        request.steps = len(whole) - 1
     return whole if request.image is None else _last_part(whole, request.strength)
+
+
+def own_list(request: Request, levels: NoiseLevels) -> list[float] | None:
+    """The request's own list of sigmas or timesteps, and a 0; fills in its steps. None without one.
+
+    Raises OptionError for one that the model cannot walk.
+    """
+    own = _own(request, levels)
+    if own is None:
+        return None
+    whole = schedule(own, request.steps, levels)
+    if whole[0] > levels.sigma_max * _ABOVE:
+        what = f"sigma {whole[0]:g} is above the model's largest, {levels.sigma_max:g}"
+        raise OptionError(what, todo="begin lower: the model knows nothing of such noise")
+    request.steps = len(whole) - 1
+    return whole
 
 
 def _last_part(sigmas: list[float], strength: float) -> list[float]:

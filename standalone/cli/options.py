@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..images import RESIZE
+from ..like import LIKE
 from ..naming import FIELDS, FORMATS
 from .parser import Parser, assignment, choice, named, number, size
 from .schedule_options import SCHEDULE, SIZES, add_schedule, add_sizes
@@ -58,6 +59,8 @@ DRAWING = (
     "noise",
     "step_noise",
     "noise_type",
+    "ensd",
+    "like",
 )
 PAINTING = ("strength", "mask_blur", "only_masked")
 
@@ -66,6 +69,12 @@ def parser(command: str, description: str) -> Parser:
     """A parser with every option that txt2img, img2img and inpaint share."""
     made = Parser(command, description)
     made.add_argument("prompt", nargs="*", metavar="PROMPT", help="what the picture shows")
+    made.add_argument(
+        "--like",
+        type=choice(tuple(LIKE)),
+        metavar="SYSTEM",
+        help=f"the picture of another system, in all that is not said otherwise: {', '.join(LIKE)}",
+    )
     add_prompts(made)
     drawing = made.add_argument_group("drawing").add_argument
     add_canvas(drawing)
@@ -102,7 +111,7 @@ def add_prompts(parser: Parser) -> None:
     add(
         "--emphasis",
         metavar="NAME",
-        help="how (words:1.2) weigh: a1111 (default), a1111-no-norm, comfyui, none",
+        help="how (words:1.2) weigh: a1111 (default), a1111-no-norm, comfyui, diffusers, none",
     )
     add(
         "--embeddings",
@@ -165,6 +174,12 @@ def _noise(add: Callable[..., Any]) -> None:
         "--noise-type",
         metavar="NAME",
         help="of the steps' noise, see `sigmagraft noises`; NAME:option=value,... sets options",
+    )
+    add(
+        "--ensd",
+        type=number(int, 0, 2**64 - 1),
+        metavar="N",
+        help="added to the seeds of the steps' noise (A1111's eta noise seed delta)",
     )
 
 

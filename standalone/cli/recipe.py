@@ -12,6 +12,7 @@ from typing import Any
 
 from ...core.errors import FileError, OptionError, nearest
 from .. import metadata, output
+from ..like import filled
 from . import state
 from .options import DEFAULTS, LOADING
 
@@ -31,13 +32,14 @@ _TEXTS = (
     "step_noise",
     "noise_type",
     "resize",
+    "like",
     "model_hash",
     "model_name",
 )
 _LOADING_TEXTS = ("prediction", "variant", "subfolder", "revision", "dtype")
 _KINDS: dict[str, Any] = (
     dict.fromkeys((*_TEXTS, *_LOADING_TEXTS), str)
-    | dict.fromkeys(("steps", "seed", "clip_skip", "only_masked"), int)
+    | dict.fromkeys(("steps", "seed", "clip_skip", "only_masked", "ensd"), int)
     | dict.fromkeys(("cfg", "cfg_rescale", "strength", "mask_blur", "shift", "aesthetic_score"), (int, float))
     | dict.fromkeys(_FLAGS, bool)
     | {"options": dict, "schedule_options": dict}
@@ -60,9 +62,10 @@ def settings_of(args: Namespace) -> tuple[Settings, list[str]]:
         # they were the other sampler's
         _drop(recorded, "options", "schedule", "schedule_options", "step_noise", "noise_type")
     _drop_steps(given, recorded)
+    _drop_ways(given, recorded)
     if given.get("guidance", recorded.get("guidance", "cfg")) != recorded.get("guidance", "cfg"):
         recorded.pop("cfg", None)  # it means something else there
-    settings = DEFAULTS | recorded | given
+    settings = DEFAULTS | filled(recorded | given)
     settings["options"] = recorded.get("options", {}) | options
     if schedule_options := recorded.get("schedule_options", {}) | schedule_options:
         settings["schedule_options"] = schedule_options
@@ -91,6 +94,15 @@ def _drop_steps(given: Settings, recorded: Settings) -> None:
         _drop(recorded, *_LISTS)
     if given.get("schedule", recorded.get("schedule")) != recorded.get("schedule"):
         _drop(recorded, "schedule_options")
+
+
+def _drop_ways(given: Settings, recorded: Settings) -> None:
+    """What a picture says of another system's ways, where this run is to be like yet another."""
+    if "like" in given and given["like"] != recorded.get("like"):
+        usual = DEFAULTS | filled({name: value for name, value in recorded.items() if name == "like"})
+        _drop(recorded, *(name for name in ("emphasis", "noise") if recorded.get(name) == usual[name]))
+        if "@" in recorded.get("schedule", ""):
+            _drop(recorded, "schedule", "schedule_options")
 
 
 def _drop(settings: Settings, *names: str) -> None:

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "core": {"core"},
     **{folder: {"core", folder} for folder in MIDDLE},
     "schedulers": {"core", "samplers", "schedulers"},
-    "standalone": {"core", "standalone", *MIDDLE},
+    "standalone": {"core", "schedulers", "standalone", *MIDDLE},
     "hosts": {"core", "hosts", *MIDDLE},
 }
 CORE_STANDS_ON = {"torch", "safetensors", "numpy"}

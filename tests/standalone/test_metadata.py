@@ -179,10 +179,11 @@ def test_a_text_of_a1111() -> None:
         "model_hash": "6ce0161689",
         "model_name": "v1-5-pruned-emaonly",
         "clip_skip": 2,
+        "ensd": 31337,
         "noise": "nv",
         "emphasis": "a1111",
     }
-    assert read.other == {"ENSD": "31337", "Lora hashes": "thing: 0123456789ab, other: 98"}
+    assert read.other == {"Lora hashes": "thing: 0123456789ab, other: 98"}
 
 
 def test_a_sampler_with_its_schedule_in_one_name() -> None:

@@ -1,0 +1,95 @@
+"""Noise as other systems draw it: for a whole batch at once, from other seeds in the steps, from torchsde's tree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..samplers.noise import Draw, ImageNoise, to_device
+from ..samplers.noise_paths import TorchsdeNoise
+
+
+class BatchNoise(ImageNoise):
+    """ImageNoise [count, *shape] that one generator draws in one go, as ComfyUI does: image k depends on the count."""
+
+    def __init__(self, seed: int, count: int, shape: Sequence[int], **more: Any) -> None:
+        super().__init__([seed], shape, **more)
+        self.count = count
+
+    def next(self) -> Tensor:
+        self.drawn += 1
+        noise = self._draws[0]((self.count, *self.shape))
+        return to_device(noise, self.device, self.dtype)
+
+    def each(self, make: Callable[[Draw], Tensor]) -> Tensor:
+        self.drawn += 1
+        return to_device(
+            torch.stack([make(self._draws[0]) for _ in range(self.count)]), self.device, self.dtype
+        )
+
+    @property
+    def description(self) -> dict[str, Any]:
+        return {**super().description, "count": self.count}
+
+
+class BatchTree(TorchsdeNoise):
+    """One tree for a whole batch [count, *shape]."""
+
+    def __init__(
+        self, seed: int, count: int, shape: Sequence[int], sigmas: Sequence[float], **more: Any
+    ) -> None:
+        super().__init__([seed], (count, *shape), sigmas, **more)
+
+    def __call__(self, sigma: float, sigma_next: float) -> Tensor:
+        return super().__call__(sigma, sigma_next)[0]
+
+
+def through_log(sigmas: Sequence[float]) -> Callable[[float], float]:
+    """A sigma as k-diffusion's DPM++ SDE hands it to its tree: exp(log sigma) in single precision.
+
+    One between two of `sigmas` is at a fraction of their way in log sigma. A tree rounds its times to 6 digits, so
+    what single precision makes of a logarithm decides which of two places an increment begins at.
+    """
+    known = [float(np.float32(sigma)) for sigma in sigmas if sigma > 0.0]
+    low, high = min(known), max(known)
+
+    def time(sigma: float) -> float:
+        single = torch.tensor(sigma, dtype=torch.float32)
+        above = [value for value in known if value > sigma * (1 + 1e-6)]
+        below = [value for value in known if value < sigma * (1 - 1e-6)]
+        here = len(above) + len(below) < len(known) or not above or not below
+        place = single.log().neg() if here else _between(above[-1], below[0], sigma)
+        return min(max(place.neg().exp().item(), low), high)
+
+    return time
+
+
+def _between(above: float, below: float, sigma: float) -> Tensor:
+    first, last = (torch.tensor(value, dtype=torch.float32).log().neg() for value in (above, below))
+    share = (math.log(above) - math.log(sigma)) / (math.log(above) - math.log(below))
+    return first + (last - first) * round(share, 5)
+
+
+class EagerNoise:
+    """Noise that is drawn once a step, be it used or not."""
+
+    def __init__(self, images: ImageNoise, sigmas: Sequence[float]) -> None:
+        self.images, self.sigmas = images, tuple(sigmas)
+        self.first = images.drawn
+
+    def __call__(self, sigma: float, sigma_next: float) -> Tensor:
+        step = min(range(len(self.sigmas) - 1), key=lambda number: abs(self.sigmas[number] - sigma))
+        noise = self.images.next()
+        while self.images.drawn <= self.first + step:
+            noise = self.images.next()
+        return noise
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """As ImageNoise's."""
+        return {**self.images.description, "eager": True}
