@@ -49,6 +49,11 @@ def _number(value: float) -> str:
     return repr(value).removesuffix(".0")
 
 
+def _hashes(text: str) -> dict[str, str]:
+    """`name: hash, name: hash`."""
+    return dict(item.rsplit(": ", 1) for item in text.split(", "))  # type: ignore[misc]
+
+
 def _size(text: str) -> list[int]:
     width, height = text.split("x")
     return [int(width), int(height)]
@@ -89,6 +94,7 @@ _FIELDS = (
     _Field("Size", "size", lambda size: f"{size[0]}x{size[1]}", _size),
     _Field("Model hash", "model_hash"),
     _Field("Model", "model_name"),
+    _Field("Lora hashes", "lora_hashes", lambda hashes: ", ".join(map(": ".join, hashes.items())), _hashes),
     _Field("Denoising strength", "strength", _number, float),
     _Field("Clip skip", "clip_skip", str, int),
     _Field("Mask blur", "mask_blur", _number, float),

@@ -15,7 +15,7 @@ from ...core.errors import OptionError, SigmaGraftError
 from .. import metadata, naming, output
 from ..images import grid
 from ..progress import Progress
-from . import inputs, recipe, state
+from . import inputs, lora_options, recipe, state
 from .options import DRAWING, LOADING, PAINTING
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ def _load(job: Job) -> tuple[Pipeline, recipe.FileHash]:
     }
     pipe = load_pipeline(source=settings["model"], progress=job.progress.loading, **options)
     job.progress.close()
+    lora_options.use(pipe, settings, job.progress.note)
     return pipe, recipe.FileHash(pipe.model.source)
 
 
@@ -177,6 +178,8 @@ def _draw(job: Job, pipe: Pipeline, numbers: range, digest: recipe.FileHash) -> 
     )
     job.progress.close()
     _model_hash(job, digest)
+    for text in lora_options.changed(job.settings, result.settings) if not job.saved else ():
+        job.progress.note(text)
     if job.recording is not None and job.recording.at is not None:
         drawn = {"prompts": prompts, "seed": result.seeds[0], "batch": len(numbers)}
         return _stopped(job, recipe.recorded(result.settings, job.settings, job.model) | drawn)

@@ -12,6 +12,7 @@ from typing import Any
 from ..images import RESIZE
 from ..like import LIKE
 from ..naming import FIELDS, FORMATS
+from .lora_options import add_loras
 from .parser import Parser, assignment, choice, named, number, size
 from .schedule_options import SCHEDULE, SIZES, add_schedule, add_sizes
 from .state import add_stop
@@ -40,6 +41,7 @@ LOADING = (
     "subfolder",
     "revision",
     "embeddings",
+    "lora_dir",
     "dtype",
 )
 DRAWING = (
@@ -54,6 +56,7 @@ DRAWING = (
     *SCHEDULE,
     "options",
     "clip_skip",
+    "loras",
     *SIZES,
     "emphasis",
     "noise",
@@ -81,6 +84,7 @@ def parser(command: str, description: str) -> Parser:
     _method(drawing)
     _noise(drawing)
     add_sizes(made)
+    add_loras(made)
     add_model(made)
     add_running(made)
     _how_many(add_output(made))

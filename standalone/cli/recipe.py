@@ -13,7 +13,7 @@ from typing import Any
 from ...core.errors import FileError, OptionError, nearest
 from .. import metadata, output
 from ..like import filled
-from . import state
+from . import lora_options, state
 from .options import DEFAULTS, LOADING
 
 Settings = dict[str, Any]
@@ -42,7 +42,7 @@ _KINDS: dict[str, Any] = (
     | dict.fromkeys(("steps", "seed", "clip_skip", "only_masked", "ensd"), int)
     | dict.fromkeys(("cfg", "cfg_rescale", "strength", "mask_blur", "shift", "aesthetic_score"), (int, float))
     | dict.fromkeys(_FLAGS, bool)
-    | {"options": dict, "schedule_options": dict}
+    | {"options": dict, "schedule_options": dict, "lora_hashes": dict}
 )
 _PAIRS = ("size", "original_size", "crop", "target_size")
 _LISTS = ("sigmas", "timesteps")
@@ -146,7 +146,7 @@ def _fits(name: str, value: Any) -> bool:
         return isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value)
     if name in _LISTS:
         return isinstance(value, list) and all(type(number) in (int, float) for number in value)
-    if name == "embeddings":
+    if name in ("embeddings", *lora_options.LISTS):
         return isinstance(value, list) and all(isinstance(path, str) for path in value)
     return (
         name in _KINDS and isinstance(value, _KINDS[name]) and (name in _FLAGS or not isinstance(value, bool))
@@ -214,6 +214,7 @@ def check_names(settings: Settings) -> None:
     find_emphasis(settings["emphasis"])
     check_guidance(settings.get("guidance", "cfg"), settings.get("cfg"), settings.get("cfg_interval"))
     check_noise(settings, spec, settings["options"])
+    lora_options.check(settings)
 
 
 def _checked(options: Settings, spec: Any) -> Settings:
@@ -253,6 +254,7 @@ def recorded(result: Mapping[str, Any], settings: Settings, model: Settings) -> 
     for name in _PATHS:
         if name in kept:
             kept[name] = portable(kept[name])
+    lora_options.portable(kept, portable)
     if "embeddings" in kept:
         kept["embeddings"] = [portable(path) for path in kept["embeddings"]]
     return kept
