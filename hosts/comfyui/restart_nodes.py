@@ -144,7 +144,7 @@ def _counting(
 class RestartNode(Node):
     """Restart (Xu et al. 2023) around another sampler."""
 
-    ID, TITLE = "SigmaGraftRestart", "SigmaGraft Restart"
+    ID, TITLE = "SigmaGraftRestart", "SigmaGraft Restart around a Sampler"
     RETURN_TYPES = ("SAMPLER",)
     DESCRIPTION = (
         "Goes back up with new noise and down again, around any sampler: as many steps in all as the schedule "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,6 +79,11 @@ def _written(spec: ScheduleSpec, text: str) -> dict[str, Value]:
     return parse_options(text, spec.options, f"schedule {spec.name}")
 
 
+def schedule_id(spec: ScheduleSpec) -> str:
+    """The id of a schedule's node: letters, digits and _ alone, which translations need."""
+    return "SigmaGraftSchedule_" + re.sub(r"\W", "_", spec.name.replace("@", "_at_"))
+
+
 def schedule_node(spec: ScheduleSpec) -> type[Node]:
     """The node of one schedule."""
 
@@ -91,7 +97,7 @@ def schedule_node(spec: ScheduleSpec) -> type[Node]:
         f"Schedule_{spec.name}",
         (Node,),
         {
-            "ID": f"SigmaGraftSchedule_{spec.name.replace('@', '_at_')}",
+            "ID": schedule_id(spec),
             "TITLE": f"SigmaGraft {spec.label} Scheduler",
             "CATEGORY": "SigmaGraft/schedules",
             "RETURN_TYPES": ("SIGMAS",),

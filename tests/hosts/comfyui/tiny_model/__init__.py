@@ -1,5 +1,4 @@
-"""A pack for a real ComfyUI under test: a random UNet of a few thousand weights, as MODEL, CLIP-less prompts, and a view
-of latents as pictures. Every hook and name is that of the host's own models."""
+"""A pack for a real ComfyUI under test: a tiny random UNet as MODEL with its prompts, and latents as pictures."""
 
 from __future__ import annotations
 
