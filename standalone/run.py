@@ -24,8 +24,8 @@ from .denoiser import Denoiser
 from .encode import encode_prompts
 from .guidance import guided
 from .guidance_weight import weight_of
-from .lora_run import following, put_in
 from .like import alone_at, find_like
+from .lora_run import following, put_in
 from .noise_settings import noise_of_steps, start_noise
 from .request import Request
 from .size_settings import sizes_of
