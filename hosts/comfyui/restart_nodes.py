@@ -12,35 +12,16 @@ from torch import Tensor
 from ...core.errors import OptionError
 from ...samplers.noise import ImageNoise
 from ...samplers.restart import restart
-from ...samplers.restart_plan import Segment, automatic, checked, plan
+from ...samplers.restart_plan import Segment, automatic, plan
 from ..noise import image_seeds
 from ..offers import SamplerOffer
+from ..restarts import segments_of
 from .fields import Field
 from .function import Choice, Seeds, choice_of, sampler_function, sampler_object
 from .levels import levels_of, noise_scale, sampling_of
 from .node import Node
 
 SALT = 0x9E3779B97F4A7C15  # apart from every seed that a person counts up to
-
-
-def segments_of(text: str) -> list[Segment] | None:
-    """The restarts written one a line as `steps, times, t_min, t_max`; None where none is: A1111's rule.
-
-    Raises OptionError for a line that is no restart.
-    """
-    lines = [line.strip() for line in text.replace(";", "\n").splitlines() if line.strip()]
-    return [_segment(line) for line in lines] or None
-
-
-def _segment(line: str) -> Segment:
-    words = [word.strip() for word in line.split(",")]
-    try:
-        steps, times, low, high = int(words[0]), int(words[1]), float(words[2]), float(words[3])
-    except (ValueError, IndexError):
-        raise OptionError(
-            f"restart {line!r}", expected="steps, times, t_min, t_max, such as 9, 1, 0.1, 2"
-        ) from None
-    return checked((steps, times, low, high, *words[4:]))  # type: ignore[arg-type]
 
 
 def restarted(function: Callable[..., Tensor], text: str, s_noise: float) -> Callable[..., Tensor]:

@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...core.errors import OptionError, SigmaGraftError
+from ...core.errors import SigmaGraftError
 from ...samplers.noise_types import parse_noise
 from ...samplers.restart import restart
+from ...samplers.restart_plan import Segment
 from ...samplers.spec import SamplerSpec, Value, resolve
 from ..offers import SamplerOffer, ScheduleOffer
+from ..restarts import format_segments, segments_of
 from ..settings import format_options, parse_options
 
 KEY = "SigmaGraft"  # the picture's key, under which the runner writes the same names
 AUTOMATIC = "Automatic"
-Segments = tuple[tuple[int, int, float, float], ...]
+Restarts = tuple[Segment, ...] | str | None
 NONE: Mapping[str, Value] = {}
 
 
@@ -47,7 +49,7 @@ class Choice:
 
     Attributes:
         sampler, hires_sampler, schedule: the names its options are for.
-        segments: restarts around the sampler; "automatic" is A1111's rule, None is none.
+        restarts: restarts around the sampler; "automatic" is A1111's rule, None is none.
         error: what was wrong with the fields; raised where the walk would begin, since a host swallows it before.
     """
 
@@ -58,7 +60,7 @@ class Choice:
     hires_options: Mapping[str, Value] = field(default_factory=dict)
     schedule_options: Mapping[str, Value] = field(default_factory=dict)
     noise_type: str | None = None
-    segments: Segments | str | None = None
+    restarts: Restarts = None
     error: SigmaGraftError | None = None
 
     def options_for(self, offer: SamplerOffer, second_pass: bool) -> Mapping[str, Value]:
@@ -79,9 +81,9 @@ class Choice:
 
     def around(self, spec: SamplerSpec) -> SamplerSpec:
         """`spec`, with the restarts around it that were chosen."""
-        if self.segments is None or spec.name == "restart":
+        if self.restarts is None or spec.name == "restart":
             return spec
-        return restart(spec, None if isinstance(self.segments, str) else self.segments)
+        return restart(spec, None if isinstance(self.restarts, str) else self.restarts)
 
     def text(self) -> str | None:
         """The value of the picture's key; None where everything is left alone."""
@@ -89,7 +91,7 @@ class Choice:
             "options": dict(self.options),
             "schedule_options": dict(self.schedule_options),
             "noise_type": self.noise_type,
-            "restarts": format_segments(self.segments),
+            "restarts": _written(self.restarts),
             "hires_options": dict(self.hires_options),
         }
         told = {name: value for name, value in told.items() if value}
@@ -123,7 +125,7 @@ def _read(
         choice = replace(
             choice,
             noise_type=_noise_type(fields.noise_type),
-            segments=parse_segments(fields.restarts) if sampler else None,
+            restarts=_restarts(fields.restarts) if sampler else None,
         )
     if sampler:
         spec = choice.around(sampler.spec)
@@ -151,32 +153,16 @@ def _noise_type(text: str) -> str | None:
     return text.strip()
 
 
-def parse_segments(text: str) -> Segments | str | None:
-    """`steps, times, t_min, t_max; ...` as segments; "automatic" as itself, "" as None. Raises OptionError."""
+def _restarts(text: str) -> Restarts:
     words = text.strip().lower()
-    if not words:
-        return None
     if words in ("auto", AUTOMATIC.lower()):
         return AUTOMATIC.lower()
-    return tuple(_segment(part) for part in words.split(";") if part.strip())
+    found = segments_of(text)
+    return tuple(found) if found else None
 
 
-def _segment(part: str) -> tuple[int, int, float, float]:
-    try:
-        steps, times, t_min, t_max = (float(word) for word in part.split(","))
-        if not (steps.is_integer() and times.is_integer()):
-            raise ValueError
-    except ValueError:
-        expected = "steps, times, t_min, t_max; ... such as 3, 2, 0.1, 2, or automatic"
-        raise OptionError(f"restarts {part.strip()!r}", expected=expected) from None
-    return int(steps), int(times), t_min, t_max
-
-
-def format_segments(segments: Segments | str | None) -> str:
-    """The inverse of `parse_segments`."""
-    if segments is None or isinstance(segments, str):
-        return segments or ""
-    return "; ".join(", ".join(f"{value:g}" for value in segment) for segment in segments)
+def _written(restarts: Restarts) -> str:
+    return (restarts or "") if restarts is None or isinstance(restarts, str) else format_segments(restarts)
 
 
 def field_of(params: Mapping[str, Any], name: str, spec: SamplerSpec | None = None) -> str:

@@ -35,6 +35,8 @@ def clear() -> None:
     _drop(sd_samplers.all_samplers)
     for key in [key for key, entry in sd_samplers.all_samplers_map.items() if is_ours(entry)]:
         del sd_samplers.all_samplers_map[key]
+    for entry in sd_samplers.all_samplers:  # one that came with the name of one of ours
+        sd_samplers.all_samplers_map.setdefault(entry.name, entry)
     _renew()
 
 

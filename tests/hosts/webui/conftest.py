@@ -1,0 +1,47 @@
+"""One of the four web UIs, as a double, with our extension's modules imported against it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from .double import FAMILY, WebUI
+
+ROOT = Path(__file__).resolve().parents[3]
+OURS = "sigmagraft.hosts.webui"
+
+
+def _take_out() -> dict[str, ModuleType]:
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(OURS)[1]}
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., WebUI]]:
+    """make(name, flow=False): a web UI in this process; its modules and ours against it go with the test."""
+    before = _take_out()
+
+    def web_ui(name: str, flow: bool = False) -> WebUI:
+        host = WebUI(name, flow)
+        host.install(lambda key, module: monkeypatch.setitem(sys.modules, key, module))
+        _take_out()
+        # the whole package is these tests' own: only a process of its own may forget it
+        start = importlib.import_module(f"{OURS}.start")
+        monkeypatch.setattr(start, "forget", lambda: None)
+        return host
+
+    yield web_ui
+    _take_out()
+    sys.modules.update(before)
+
+
+@pytest.fixture(params=FAMILY)
+def host(request: pytest.FixtureRequest, make: Callable[..., WebUI]) -> WebUI:
+    """Each of the four with our extension loaded."""
+    made = make(request.param)
+    made.load_extensions(ROOT)
+    return made
