@@ -65,7 +65,8 @@ def _control(shapes: Shapes) -> ControlNet:
 def _union(shapes: Shapes) -> UnionControlNet:
     layers = count(shapes, "transformer_layes.{}.ln_1.weight")
     types = shapes["task_embedding"][0]
-    return UnionControlNet(UNetConfig.of_encoder(shapes), hint_widths(shapes), types, layers)
+    numbers = shapes["control_add_embedding.linear_1.weight"][1] // types
+    return UnionControlNet(UNetConfig.of_encoder(shapes), hint_widths(shapes), types, layers, numbers)
 
 
 def _sparse(shapes: Shapes) -> SparseControlNet:

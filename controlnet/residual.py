@@ -128,7 +128,7 @@ class SparseActing(ControlNetActing):
             )
         whole = hints.new_zeros(frames, hints.shape[1] + 1, *hints.shape[2:])
         whole[at] = torch.cat([hints, torch.ones_like(hints[:, :1])], dim=1)
-        return Clip(share.repeated(self.network.features(whole)), frames)
+        return Clip(share.repeated(self.network.features(whole)), frames, self.control.joint_norm)
 
     def _hints_or_latents(self, size: tuple[int, int], like: Tensor) -> Tensor:
         hints = self.hints(size, like)

@@ -41,6 +41,7 @@ class Control:
         resize: how picture and mask come to the size that is drawn: crop, stretch, fill.
         types: of a Union, a name or number for each picture.
         frames: of a SparseCtrl, which image of the batch each picture belongs to; default: the first ones.
+        joint_norm: of a SparseCtrl, group norms of the motion modules over the whole clip, as diffusers has them.
         fidelity: of reference, 0..1: how much the negative prompt's half is left to itself.
         pool: average the outputs over the picture, as the shuffle model wants; default: by the file's name.
     """
@@ -62,6 +63,7 @@ class Control:
     resize: str = "crop"
     types: Sequence[str | int] = ()
     frames: Sequence[int] | None = None
+    joint_norm: bool = False
     fidelity: float = 0.5
     pool: bool | None = None
 

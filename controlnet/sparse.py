@@ -23,10 +23,15 @@ HEADS = 8
 
 @dataclass(frozen=True)
 class Clip:
-    """Encoded hints [clips * frames, channels, h, w] of clips of `frames` frames, frame after frame."""
+    """Encoded hints [clips * frames, channels, h, w] of clips of `frames` frames, frame after frame.
+
+    `joint`: the motion modules' group norms go over all frames of a clip, as in diffusers; by the authors' code
+    each frame has its own.
+    """
 
     features: Tensor
     frames: int
+    joint: bool = False
 
 
 def positions(length: int, width: int) -> Tensor:
@@ -63,14 +68,20 @@ class MotionModule(nn.Module):
         self.transformer_blocks = nn.ModuleList([_TemporalBlock(width, length)])
         self.proj_out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
+    def forward(self, x: Tensor, frames: int, joint: bool = False) -> Tensor:
         """x [clips * frames, width, h, w]."""
-        tokens = self.norm(x).unflatten(0, (-1, frames)).permute(0, 3, 4, 1, 2)
+        tokens = self._normed(x, frames, joint).permute(0, 3, 4, 1, 2)
         spread = self.proj_in(tokens.flatten(0, 2))
         for block in self.transformer_blocks:
             spread = block(spread)
         out = self.proj_out(spread).unflatten(0, tokens.shape[:3]).permute(0, 3, 4, 1, 2)
         return x + out.flatten(0, 1)
+
+    def _normed(self, x: Tensor, frames: int, joint: bool) -> Tensor:
+        """[clips, frames, width, h, w]."""
+        if not joint:
+            return self.norm(x).unflatten(0, (-1, frames))
+        return self.norm(x.unflatten(0, (-1, frames)).transpose(1, 2)).transpose(1, 2)
 
 
 class SparseControlNet(ControlNet):
@@ -92,4 +103,6 @@ class SparseControlNet(ControlNet):
 
     def between(self, n: int, x: Tensor, condition: Clip) -> Tensor:
         module = str(n)
-        return self.motion_modules[module](x, condition.frames) if module in self.motion_modules else x
+        if module not in self.motion_modules:
+            return x
+        return self.motion_modules[module](x, condition.frames, condition.joint)

@@ -40,7 +40,6 @@ TYPES: dict[str, int] = {
     "repaint": 7,
     "inpaint": 7,
 }
-_WIDTH = 256  # of the sinusoids of one type
 
 
 def type_index(name: str | int, count: int) -> int:
@@ -85,22 +84,26 @@ class _TypeEmbedding(nn.Module):
 
 
 class UnionControlNet(ControlNet):
-    """A ControlNet of `types` types of hint, `layers` blocks in its fusing transformer."""
+    """A ControlNet of `types` types of hint, each `numbers` sinusoids; `layers` blocks in its fusing transformer."""
 
-    def __init__(self, config: UNetConfig, hint_widths: Sequence[int], types: int, layers: int = 1) -> None:
+    def __init__(
+        self, config: UNetConfig, hint_widths: Sequence[int], types: int, layers: int = 1, numbers: int = 256
+    ) -> None:
         super().__init__(config, hint_widths)
         width = config.model_channels
-        self.types = types
+        self.types, self.numbers = types, numbers
         self.task_embedding = nn.Parameter(torch.zeros(types, width))
         self.transformer_layes = nn.Sequential(*(_TokenWise(width) for _ in range(layers)))
         self.spatial_ch_projs = nn.Linear(width, width)
-        self.control_add_embedding = _TypeEmbedding(_WIDTH * types, width * 4)
+        self.control_add_embedding = _TypeEmbedding(numbers * types, width * 4)
 
     def told(self, condition: UnionHint, like: Tensor) -> Tensor:
         """[1, 4 width] of which types are there; one that is not counts as the number 0, not as nothing."""
         there = torch.zeros(self.types, device=like.device)
         there[list(condition.types)] = 1.0
-        return self.control_add_embedding(timestep_embedding(there, _WIDTH).flatten()[None].to(like.dtype))
+        return self.control_add_embedding(
+            timestep_embedding(there, self.numbers).flatten()[None].to(like.dtype)
+        )
 
     def enter(self, x: Tensor, condition: UnionHint) -> Tensor:
         scales = condition.scales

@@ -38,7 +38,13 @@ SDXL = {
     "addition_time_embed_dim": 8,
     "projection_class_embeddings_input_dim": 80,
 }
-FAMILIES = {"sd1": SD1, "sd2": SD2, "sdxl": SDXL}
+UNION = {  # diffusers' Union knows no other first width
+    **SDXL,
+    "block_out_channels": (320, 320, 320),
+    "attention_head_dim": 5,
+    "transformer_layers_per_block": 1,
+}
+FAMILIES = {"sd1": SD1, "sd2": SD2, "sdxl": SDXL, "union": UNION}
 _UP = {"DownBlock2D": "UpBlock2D", "CrossAttnDownBlock2D": "CrossAttnUpBlock2D"}
 
 
@@ -90,7 +96,7 @@ def saved(network: nn.Module | dict[str, Tensor], path: Path) -> Path:
 def inputs_of(family: str, batch: int = 2, size: int = 16, seed: int = 3) -> Inputs:
     """Random inputs of the network."""
     g = torch.Generator().manual_seed(seed)
-    vector = torch.randn(batch, 80, generator=g) if family == "sdxl" else None
+    vector = torch.randn(batch, 80, generator=g) if "addition_embed_type" in FAMILIES[family] else None
     return Inputs(
         torch.randn(batch, 4, size, size, generator=g),
         torch.full((batch,), 601.0),
