@@ -8,6 +8,25 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .pipelines import (
+        AutoencoderKL,
+        AutoPipelineForImage2Image,
+        AutoPipelineForInpainting,
+        AutoPipelineForText2Image,
+        DiffusionPipeline,
+        StableDiffusionDepth2ImgPipeline,
+        StableDiffusionImg2ImgPipeline,
+        StableDiffusionInpaintPipeline,
+        StableDiffusionPipeline,
+        StableDiffusionXLImg2ImgPipeline,
+        StableDiffusionXLInpaintPipeline,
+        StableDiffusionXLPipeline,
+        UNet2DConditionModel,
+        export_to_gif,
+        export_to_video,
+        load_image,
+        make_image_grid,
+    )
     from .samplers import SAMPLERS, SCHEDULES
     from .schedulers import (
         CMStochasticIterativeScheduler,
@@ -43,6 +62,10 @@ __version__ = "0.1.0"
 __all__ = [
     "SAMPLERS",
     "SCHEDULES",
+    "AutoPipelineForImage2Image",
+    "AutoPipelineForInpainting",
+    "AutoPipelineForText2Image",
+    "AutoencoderKL",
     "CMStochasticIterativeScheduler",
     "DDIMInverseScheduler",
     "DDIMScheduler",
@@ -52,6 +75,7 @@ __all__ = [
     "DPMSolverMultistepScheduler",
     "DPMSolverSDEScheduler",
     "DPMSolverSinglestepScheduler",
+    "DiffusionPipeline",
     "EDMDPMSolverMultistepScheduler",
     "EDMEulerScheduler",
     "EulerAncestralDiscreteScheduler",
@@ -67,12 +91,25 @@ __all__ = [
     "PNDMScheduler",
     "Pipeline",
     "SASolverScheduler",
+    "StableDiffusionDepth2ImgPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
+    "StableDiffusionXLPipeline",
     "TCDScheduler",
+    "UNet2DConditionModel",
     "UniPCMultistepScheduler",
     "__version__",
+    "export_to_gif",
+    "export_to_video",
+    "load_image",
+    "make_image_grid",
 ]
 
 _HOME = {
+    **dict.fromkeys(__all__, ".pipelines"),
     "Pipeline": ".standalone.pipeline",
     "SAMPLERS": ".samplers",
     "SCHEDULES": ".samplers",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -44,11 +44,22 @@ def encode(model: Model, pixels: Tensor) -> Tensor:
 def decode(model: Model, latents: Tensor, progress: Callable[[int], None] | None = None) -> list[Image.Image]:
     """Scaled latents [b, z, h, w] -> images, decoded one by one so that a batch needs no more memory than one."""
     images: list[Image.Image] = []
-    for z in _each(model, latents / model.scale_factor + model.shift_factor):
-        images += to_images(_in_tiles_if_short(model.vae.decode, z, TILE, OVERLAP, model.vae.factor))
+    for pixels in _decoded(model, latents):
+        images += to_images(pixels)
         if progress:
             progress(len(images))
     return images
+
+
+def decode_pixels(model: Model, latents: Tensor) -> Tensor:
+    """Scaled latents [b, z, h, w] -> [b, 3, H, W], nominally in [-1, 1]."""
+    return torch.cat(list(_decoded(model, latents)))
+
+
+def _decoded(model: Model, latents: Tensor) -> Iterator[Tensor]:
+    """The pixels of each image in turn, [1, 3, H, W]."""
+    for z in _each(model, latents / model.scale_factor + model.shift_factor):
+        yield _in_tiles_if_short(model.vae.decode, z, TILE, OVERLAP, model.vae.factor)
 
 
 def _each(model: Model, batch: Tensor) -> list[Tensor]:

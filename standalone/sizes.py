@@ -17,7 +17,7 @@ def network_sizes(found: Source) -> tuple[UNetConfig, VAEConfig, list[TextConfig
     """The sizes of all networks, from shapes; heads and activations, which leave no shape, from a folder's configs."""
     parts, said = found.parts, found.configs
     try:
-        unet = _with_heads(UNetConfig.from_shapes(shapes(parts.unet)), said.get("unet", {}))
+        unet = with_heads(UNetConfig.from_shapes(shapes(parts.unet)), said.get("unet", {}))
         vae = VAEConfig.from_shapes(shapes(parts.vae))
         texts = [
             _text_config(tensors, parts.openclip[i], said.get(text_name(i)) or {})
@@ -30,7 +30,7 @@ def network_sizes(found: Source) -> tuple[UNetConfig, VAEConfig, list[TextConfig
     return unet, vae, texts
 
 
-def _with_heads(config: UNetConfig, said: dict[str, Any]) -> UNetConfig:
+def with_heads(config: UNetConfig, said: dict[str, Any]) -> UNetConfig:
     """diffusers' `attention_head_dim` is the number of heads (its own misnomer), one for all levels or a list."""
     heads = said.get("num_attention_heads") or said.get("attention_head_dim")
     if heads is None:

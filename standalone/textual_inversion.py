@@ -69,9 +69,11 @@ class Embeddings:
         self._paths: dict[str, Path] = {}
         self._lent: dict[str, Embedding] = {}
         for source in sources:
-            self._add(Path(source))
+            self.add(source)
 
-    def _add(self, source: Path) -> None:
+    def add(self, source: str | Path) -> None:
+        """Know another file, or a folder's files. FileError where there is none."""
+        source = Path(source)
         if source.is_file():
             self._files.setdefault(source.stem, []).append(source)
             return

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     **{folder: {"core", folder} for folder in MIDDLE},
     "schedulers": {"core", "samplers", "schedulers"},
     "standalone": {"core", "schedulers", "standalone", *MIDDLE},
+    "pipelines": {"core", "schedulers", "standalone", "pipelines", *MIDDLE},
     "hosts": {"core", "hosts", *MIDDLE},
 }
 CORE_STANDS_ON = {"torch", "safetensors", "numpy"}

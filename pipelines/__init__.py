@@ -1,0 +1,44 @@
+"""Pipelines and models with the names, arguments and files that users of diffusers know.
+
+A facade over the runner's parts (`standalone`) and the scheduler objects (`schedulers`): no network, no encoder and no
+method of its own.
+"""
+
+from __future__ import annotations
+
+from .auto import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
+from .base import DiffusionPipeline
+from .depth import StableDiffusionDepth2ImgPipeline
+from .models import AutoencoderKL, UNet2DConditionModel
+from .output import ImagePipelineOutput, StableDiffusionPipelineOutput
+from .pictures import export_to_gif, export_to_video, load_image, make_image_grid
+from .stable_diffusion import (
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPipeline,
+)
+
+__all__ = [
+    "AutoPipelineForImage2Image",
+    "AutoPipelineForInpainting",
+    "AutoPipelineForText2Image",
+    "AutoencoderKL",
+    "DiffusionPipeline",
+    "ImagePipelineOutput",
+    "StableDiffusionDepth2ImgPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionPipeline",
+    "StableDiffusionPipelineOutput",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
+    "StableDiffusionXLPipeline",
+    "UNet2DConditionModel",
+    "export_to_gif",
+    "export_to_video",
+    "load_image",
+    "make_image_grid",
+]

@@ -1,0 +1,61 @@
+"""Sizes of our networks as the configs that diffusers' classes are made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.unet_config import UNetConfig
+from ..standalone.vae import VAEConfig
+
+
+def unet_config(c: UNetConfig, sample_size: int) -> dict[str, Any]:
+    """The config.json of a UNet2DConditionModel with these sizes; `sample_size` in latent pixels."""
+    down = ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in c.transformer_depth]
+    depths = [max(depth, 1) for depth in c.transformer_depth]
+    config: dict[str, Any] = {
+        "sample_size": sample_size,
+        "in_channels": c.in_channels,
+        "out_channels": c.out_channels,
+        "down_block_types": down,
+        "up_block_types": [name.replace("Down", "Up") for name in reversed(down)],
+        "mid_block_type": "UNetMidBlock2DCrossAttn",
+        "block_out_channels": c.widths,
+        "layers_per_block": _one(list(c.num_res_blocks)),
+        "cross_attention_dim": c.context_dim,
+        "attention_head_dim": _one([c.heads(width) for width in c.widths]),
+        "transformer_layers_per_block": _one(depths),
+        "use_linear_projection": c.use_linear,
+    }
+    if c.adm_in_channels is not None:
+        config |= {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": c.adm_in_channels,
+        }
+    return config
+
+
+def vae_config(c: VAEConfig, scaling_factor: float, shift_factor: float = 0.0) -> dict[str, Any]:
+    """The config.json of an AutoencoderKL with these sizes."""
+    levels = len(c.ch_mult)
+    config: dict[str, Any] = {
+        "in_channels": c.in_channels,
+        "out_channels": c.out_channels,
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "block_out_channels": [c.ch * m for m in c.ch_mult],
+        "layers_per_block": c.num_res_blocks,
+        "latent_channels": c.z_channels,
+        "sample_size": 512,
+        "scaling_factor": scaling_factor,
+    }
+    if shift_factor:
+        config["shift_factor"] = shift_factor
+    if c.embed_dim is None:
+        config |= {"use_quant_conv": False, "use_post_quant_conv": False}
+    return config
+
+
+def _one(values: list[int]) -> int | list[int]:
+    """A number where all are the same, as diffusers writes it."""
+    return values[0] if len(set(values)) == 1 else values

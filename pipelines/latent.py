@@ -1,0 +1,231 @@
+"""Pipelines of Stable Diffusion: prompts and a start -> latents -> pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import OptionError
+from ..core.family import identify
+from ..standalone.load import load_model
+from ..standalone.model import Model, ModelInfo
+from ..standalone.text import TextEncoder
+from ..standalone.textual_inversion import Embeddings
+from . import arguments
+from .base import DiffusionPipeline, load_scheduler
+from .component import folder_config
+from .configs import unet_config, vae_config
+from .loop import Guide, Loop, check_told, set_timesteps
+from .models import AutoencoderKL, UNet2DConditionModel, refuse_attention_arguments
+from .output import StableDiffusionPipelineOutput
+from .pixels import check_output, finished, size_of
+from .prompts import Prompter, Words
+from .starts import Begin, Start, cutoff_of, from_noise
+
+Self = TypeVar("Self", bound="LatentPipeline")
+
+
+class LatentPipeline(DiffusionPipeline):
+    """One call: encode the prompts, start, walk the scheduler's timesteps, decode.
+
+    A subclass is its table of arguments and where its latents start.
+    """
+
+    parts = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+    takes: ClassVar[Mapping[str, Any]] = {}
+    start: ClassVar[Callable[[Begin], Start]]
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: nn.Module | None,
+        tokenizer: Any,
+        unet: UNet2DConditionModel,
+        scheduler: Any,
+        force_zeros_for_empty_prompt: bool = False,
+        **more: Any,
+    ) -> None:
+        super().__init__()
+        self.vae, self.unet, self.scheduler = vae, unet, scheduler
+        self.text_encoder, self.tokenizer = text_encoder, tokenizer
+        for name in self.parts[len(LatentPipeline.parts) :]:
+            setattr(self, name, more.get(name))
+        self.embeddings = Embeddings()
+        self.zero_negative = force_zeros_for_empty_prompt
+
+    def __init_subclass__(
+        cls,
+        start: Callable[[Begin], Start] = from_noise,
+        takes: Mapping[str, Any] | None = None,
+        more: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.start, cls.takes, cls.parts = staticmethod(start), takes or cls.takes, (*cls.parts, *more)
+
+        def call(self: LatentPipeline, *args: Any, **given: Any) -> Any:
+            return self.run(arguments.read(cls.takes, args, given, cls.__name__))
+
+        call.__signature__ = arguments.signature(cls.takes)  # type: ignore[attr-defined]
+        call.__doc__ = LatentPipeline.run.__doc__
+        cls.__call__ = call  # type: ignore[attr-defined]
+
+    @classmethod
+    def build(
+        cls: type[Self],
+        path: Path,
+        index: Mapping[str, Any],
+        dtype: torch.dtype,
+        variant: str | None,
+        components: dict[str, Any],
+    ) -> Self:
+        model = load_model(path, dtype=dtype, variant=variant)
+        configs = {name: folder_config(path / name) for name in ("unet", "vae")}
+        loaded = cls.wrapped(model, configs)
+        if "scheduler" not in components:
+            loaded["scheduler"] = load_scheduler(path)
+        zero = {"force_zeros_for_empty_prompt": bool(index.get("force_zeros_for_empty_prompt", False))}
+        return cls(**{**loaded, **zero, **components})
+
+    @classmethod
+    def wrapped(cls, model: Model, configs: Mapping[str, Any]) -> dict[str, Any]:
+        """A loaded model's networks as components."""
+        sample = model.info.native_size // model.vae.factor
+        scale, shift = (value if isinstance(value, float) else 1.0 for value in (model.scale_factor, 0.0))
+        unet = configs.get("unet") or unet_config(model.unet.config, sample)
+        vae = configs.get("vae") or vae_config(model.vae.config, scale, shift)
+        texts = {"text_encoder": model.texts[0] if model.texts else None}
+        if len(model.texts) > 1:
+            texts["text_encoder_2"] = model.texts[1]
+        return {
+            "unet": UNet2DConditionModel(model.unet, unet),
+            "vae": AutoencoderKL(model.vae, vae),
+            "tokenizer": model.tokenizer,
+            **texts,
+        }
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"force_zeros_for_empty_prompt": self.zero_negative}
+
+    @property
+    def texts(self) -> list[TextEncoder]:
+        """The text encoders there are, the first one first."""
+        found = [self.text_encoder, getattr(self, "text_encoder_2", None)]
+        return [text for text in found if text is not None]  # type: ignore[misc]
+
+    @property
+    def model(self) -> Model:
+        """The components as the runner's parts take them."""
+        unet, vae = self.unet.network, self.vae.network
+        identity = identify({name: tuple(value.shape) for name, value in unet.state_dict().items()})
+        native = int(self.unet.config.get("sample_size", 64)) * vae.factor
+        info = ModelInfo(
+            identity.family.name, identity.task, latent_channels=vae.config.z_channels, native_size=native
+        )
+        scale, shift = _latent_scale(self.vae.config, self.device)
+        return Model(
+            unet, vae, self.texts, info, self.source, self.dtype, self.device, scale, shift, self.tokenizer
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    def load_textual_inversion(self, path: str | os.PathLike[str]) -> None:
+        """Let prompts name an embedding by its file's name. FileError where there is none."""
+        self.embeddings.add(Path(path))
+
+    def sized(self, call: SimpleNamespace) -> tuple[int, int]:
+        """(height, width) of the pictures. OptionError for a size that is no multiple of the autoencoder's factor."""
+        model = self.model
+        image = getattr(call, "image", None)
+        if image is not None and not (
+            isinstance(image, Tensor) and image.shape[-3] == model.info.latent_channels
+        ):
+            first = size_of(image, model.vae.factor)
+        elif image is not None:
+            first = tuple(side * model.vae.factor for side in image.shape[-2:])
+        else:
+            first = (model.info.native_size,) * 2
+        size = (getattr(call, "height", None) or first[0], getattr(call, "width", None) or first[1])
+        for name, side in zip(("height", "width"), size, strict=True):
+            if side % model.vae.factor or side <= 0:
+                raise OptionError(f"{name} {side}", expected=f"a multiple of {model.vae.factor}")
+        return size
+
+    def words(self, call: SimpleNamespace, size: tuple[int, int]) -> tuple[Words, Words]:
+        """The two sides of guidance."""
+        negative = Words(call.negative_prompt, embeds=call.negative_prompt_embeds)
+        if call.negative_prompt is None and negative.embeds is None:
+            negative = Words("")
+        return Words(call.prompt, embeds=call.prompt_embeds), negative
+
+    @torch.no_grad()
+    def run(self, call: SimpleNamespace) -> StableDiffusionPipelineOutput | tuple[Any, ...]:
+        """Draw; the arguments are those people know from diffusers.
+
+        Raises OptionError for arguments that cannot work, before anything runs.
+        """
+        check_output(call.output_type)
+        refuse_attention_arguments(call.cross_attention_kwargs)
+        told = check_told(call.callback_on_step_end_tensor_inputs)
+        size, model = self.sized(call), self.model
+        prompter = Prompter(model, self.embeddings, (size[1], size[0]), call.clip_skip)
+        prompt, negative = self.words(call, size)
+        batch = prompter.batch(prompt) * call.num_images_per_prompt
+        cond, uncond = prompter.both(prompt, negative, call.num_images_per_prompt, call.guidance_scale > 1)
+        timesteps = set_timesteps(
+            self.scheduler, call.num_inference_steps, self.device, call.timesteps, call.sigmas
+        )
+        start = type(self).start(Begin(self, call, batch, size, timesteps))
+        guide = Guide(cond, uncond, call.guidance_scale, call.guidance_rescale)
+        loop = Loop(
+            self,
+            guide,
+            call.generator,
+            call.eta,
+            start.channels,
+            start.after,
+            on_step_end=call.callback_on_step_end,
+            told=told,
+        )
+        return self.finish(call, loop.run(start.latents, self.until(call, start.timesteps)))
+
+    def until(self, call: SimpleNamespace, timesteps: Tensor) -> Tensor:
+        """Those before `denoising_end`, where another model goes on."""
+        end = getattr(call, "denoising_end", None)
+        if end is None or end >= 1:
+            return timesteps
+        return timesteps[timesteps >= cutoff_of(self.scheduler, end)]
+
+    def finish(
+        self, call: SimpleNamespace, latents: Tensor
+    ) -> StableDiffusionPipelineOutput | tuple[Any, ...]:
+        """Decode, and let the safety checker look."""
+        images = finished(self.model, latents, call.output_type)
+        unsafe = None
+        checker = getattr(self, "safety_checker", None)
+        if checker is not None and call.output_type != "latent":
+            images, unsafe = checker.checked(images)
+        return StableDiffusionPipelineOutput(images, unsafe) if call.return_dict else (images, unsafe)
+
+
+def _latent_scale(config: Mapping[str, Any], device: torch.device) -> tuple[Any, Any]:
+    """(scale, shift) of the VAE's config: the UNet sees (latent - shift) * scale."""
+    scale = float(config.get("scaling_factor") or 1.0)
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if mean is None or std is None:
+        return scale, float(config.get("shift_factor") or 0.0)
+    columns = [torch.tensor(values, device=device).float().reshape(1, -1, 1, 1) for values in (std, mean)]
+    return scale / columns[0], columns[1]

@@ -1,0 +1,162 @@
+"""The denoising loop of the guides: a timestep, the network, guidance, `scheduler.step`, again."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..core.errors import OptionError
+from ..core.patch import Hooks
+from ..schedulers.draw import Generators
+from ..standalone.conditioning import Conditioning
+from ..standalone.guidance import join
+
+if TYPE_CHECKING:
+    from .latent import LatentPipeline
+
+StepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
+
+
+@dataclass
+class Guide:
+    """What the network is told, and how strongly: uncond + scale (cond - uncond); without uncond, cond alone."""
+
+    cond: Conditioning
+    uncond: Conditioning | None = None
+    scale: float = 1.0
+    rescale: float = 0.0
+
+    def __call__(self, network: Callable[[Tensor, Conditioning], Tensor], x: Tensor) -> Tensor:
+        """The network's output under guidance; both sides in one evaluation."""
+        if self.uncond is None:
+            return network(x, self.cond)
+        uncond, cond = network(torch.cat([x, x]), join(self.uncond, self.cond)).chunk(2)
+        output = torch.lerp(uncond, cond, self.scale)
+        if self.rescale:
+            axes = tuple(range(1, output.ndim))
+            ratio = cond.std(dim=axes, keepdim=True) / output.std(dim=axes, keepdim=True)
+            output = torch.lerp(output, output * ratio, self.rescale)
+        return output
+
+
+@dataclass
+class Loop:
+    """One run of a pipeline's scheduler.
+
+    Attributes:
+        channels: further input channels [b, extra, h, w] of inpainting and depth models.
+        after: (latents, index) -> latents, after each step.
+        hooks: answers adapters' patches for a timestep of the run: (index, count) -> Hooks or None.
+        on_step_end: the caller's; may give other latents and prompt_embeds back.
+    """
+
+    pipe: LatentPipeline
+    guide: Guide
+    generator: Generators = None
+    eta: float = 0.0
+    channels: Tensor | None = None
+    after: Callable[[Tensor, int], Tensor] | None = None
+    hooks: Callable[[int, int], Hooks | None] = lambda index, count: None
+    on_step_end: StepEnd | None = None
+    told: Sequence[str] = ("latents",)
+    _further: dict[str, Any] = field(default_factory=dict, init=False)
+
+    def run(self, latents: Tensor, timesteps: Tensor) -> Tensor:
+        """The latents after the last timestep."""
+        self._further = step_arguments(self.pipe.scheduler, self.generator, self.eta)
+        self.pipe.stopped = False
+        with self.pipe.progress_bar(len(timesteps)) as bar:
+            for index, timestep in enumerate(timesteps):
+                if self.pipe.stopped:
+                    break
+                latents = self._step(latents, timestep, index, len(timesteps))
+                bar.update()
+        return latents
+
+    def _step(self, latents: Tensor, timestep: Tensor, index: int, count: int) -> Tensor:
+        scheduler = self.pipe.scheduler
+        scaled = scheduler.scale_model_input(latents, timestep)
+        hooks = self.hooks(index, count)
+        output = self.guide(lambda x, cond: self._network(x, timestep, cond, hooks), scaled)
+        latents = scheduler.step(output, timestep, latents, **self._further, return_dict=False)[0]
+        if self.after is not None:
+            latents = self.after(latents, index)
+        return latents if self.on_step_end is None else self._tell(index, timestep, latents)
+
+    def _network(self, x: Tensor, timestep: Tensor, cond: Conditioning, hooks: Hooks | None) -> Tensor:
+        if self.channels is not None:
+            repeat = len(x) // len(self.channels)
+            x = torch.cat([x, self.channels.repeat(repeat, 1, 1, 1).to(x)], dim=1)
+        unet = self.pipe.unet
+        return unet(
+            x.to(unet.dtype), timestep, cond.context, vector=cond.vector, hooks=hooks, return_dict=False
+        )[0].to(x.dtype)
+
+    def _tell(self, index: int, timestep: Tensor, latents: Tensor) -> Tensor:
+        assert self.on_step_end is not None
+        state = {"latents": latents, "prompt_embeds": self.guide.cond.context}
+        changed = self.on_step_end(self.pipe, index, timestep, {name: state[name] for name in self.told})
+        if not changed:
+            return latents
+        if (context := changed.get("prompt_embeds")) is not None:
+            self.guide.cond = Conditioning(context, self.guide.cond.vector)
+        return changed.get("latents", latents)
+
+
+TOLD = ("latents", "prompt_embeds")
+
+
+def check_told(names: Sequence[str]) -> Sequence[str]:
+    """Raises OptionError for a tensor that callback_on_step_end cannot be given."""
+    for name in names:
+        if name not in TOLD:
+            raise OptionError(f"callback_on_step_end_tensor_inputs with {name!r}", expected=" or ".join(TOLD))
+    return names
+
+
+def step_arguments(scheduler: Any, generator: Generators, eta: float) -> dict[str, Any]:
+    """Those of eta and generator that this scheduler's `step` takes, whoever wrote it."""
+    taken: Mapping[str, Any] = inspect.signature(scheduler.step).parameters
+    offered = {"eta": eta, "generator": generator}
+    return {name: value for name, value in offered.items() if name in taken}
+
+
+def set_timesteps(
+    scheduler: Any,
+    steps: int,
+    device: torch.device,
+    timesteps: Sequence[int] | None = None,
+    sigmas: Sequence[float] | None = None,
+) -> Tensor:
+    """Lay the scheduler out over `steps`, or the caller's own timesteps or sigmas. OptionError for both."""
+    if timesteps is not None and sigmas is not None:
+        raise OptionError("timesteps and sigmas", expected="one of the two")
+    if timesteps is not None:
+        scheduler.set_timesteps(timesteps=timesteps, device=device)
+    elif sigmas is not None:
+        scheduler.set_timesteps(sigmas=sigmas, device=device)
+    else:
+        scheduler.set_timesteps(steps, device=device)
+    return scheduler.timesteps
+
+
+def from_strength(scheduler: Any, steps: int, strength: float) -> Tensor:
+    """The last `strength` of the timesteps, where image-to-image starts. OptionError outside (0, 1]."""
+    if not 0.0 <= strength <= 1.0:
+        raise OptionError(f"strength {strength:g}", expected="0 to 1")
+    skipped = max(steps - min(int(steps * strength), steps), 0)
+    start = skipped * scheduler.order
+    left = scheduler.timesteps[start:]
+    if not len(left):
+        raise OptionError(
+            f"strength {strength:g} of {steps} steps leaves no step",
+            todo="raise strength or num_inference_steps",
+        )
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(start)
+    return left
