@@ -15,7 +15,7 @@ from ..core.patch import WeightPatch
 from ..core.unet_config import UNetConfig
 from .ip_features import Features, combined
 from .ip_file import IPAdapterFile, read_ip_adapter
-from .ip_places import check_layers, places
+from .ip_places import check_layers, modules, places
 from .ip_projection import FacePlusProjection, Projection
 
 
@@ -94,11 +94,10 @@ class IPAdapter:
 
         weight + strength * up @ down, keys under LDM names without a prefix.
         """
-        modules = {n: place.module(n) for place in places(config) for n in (place.number - 1, place.number)}
-        pages = Pages()
+        names, pages = modules(config), Pages()
         return [
             WeightPatch(
-                f"{modules[number]}.to_{'out.0' if name == 'out' else name}.weight",
+                f"{names[number]}.to_{'out.0' if name == 'out' else name}.weight",
                 LowRank(pages.tensor(down), pages.tensor(up)),
                 strength,
             )

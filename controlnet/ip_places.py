@@ -56,6 +56,11 @@ def _blocks(
         yield from ((transformer, block, index, channels) for index in range(depth))
 
 
+def modules(config: UNetConfig) -> dict[int, str]:
+    """Number of an attention, even ones included -> its LDM name."""
+    return {n: place.module(n) for place in places(config) for n in (place.number - 1, place.number)}
+
+
 def transformer_names(config: UNetConfig) -> dict[str, int]:
     """Every name a person may give a transformer -> its number in running order.
 

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from .request import Request
 
 
-def put_in(loras: Loras, request: Request, embeddings: Embeddings) -> dict[str, str]:
+def put_in(
+    loras: Loras, request: Request, embeddings: Embeddings, more: Sequence[tuple[Bound, Strength]] = ()
+) -> dict[str, str]:
     """Puts the adapters of a request on the model, and what textual inversions they bring within the prompt's reach.
 
-    Answers name -> hash of each, for the picture's text. FileError, OptionError; the model is then as it was.
+    ``more`` are those that other adapters bring. Answers name -> hash of each, for the picture's text. FileError, OptionError; the model is then as it was.
     """
     acting: list[tuple[Bound, Strength]] = []
     hashes: dict[str, str] = {}
@@ -29,7 +31,7 @@ def put_in(loras: Loras, request: Request, embeddings: Embeddings) -> dict[str, 
         bound = _bound(loras, one)
         acting.append((bound, one.strength))
         hashes[bound.file.path.stem] = lora_hash(bound.file.path)
-    loras.for_run(acting)
+    loras.for_run([*acting, *more])
     used = [bound for bound, _ in acting] + [loras.loaded[name] for name in loras.active]
     embeddings.lend({e.name: e for bound in used for e in _brought(bound)})
     return hashes

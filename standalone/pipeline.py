@@ -13,6 +13,8 @@ from ..core.family import FAMILIES
 from ..samplers import NoiseLevels, Recording
 from ..samplers.foreign import find_method
 from . import latents
+from .ip_adapter import IPAdapters
+from .ip_adapter_verbs import IPAdapterVerbs
 from .levels import levels_of
 from .lora_networks import networks_of
 from .lora_prompt import differ
@@ -30,7 +32,7 @@ from .textual_inversion import Embeddings
 __all__ = ["Pipeline", "Result", "StepState"]
 
 
-class Pipeline(LoraVerbs):
+class Pipeline(LoraVerbs, IPAdapterVerbs):
     """One loaded model, ready to draw; ``preview`` makes quick pictures of a step's denoised latent.
 
     ``loras`` are the adapters on it: those loaded by name, and those that a prompt's `<lora:name:weight>` asks for.
@@ -40,6 +42,7 @@ class Pipeline(LoraVerbs):
         self.model = model
         self.levels: NoiseLevels = levels_of(model.info)
         self.embeddings = Embeddings(embeddings)
+        self.ip_adapters = IPAdapters(model)
         self.loras = Loras(lambda: networks_of(model), FAMILIES[model.info.family].label)
         self.preview = LatentPreview(lambda pixels: latents.encode(model, pixels), model.vae.factor)
 
@@ -108,7 +111,7 @@ class Pipeline(LoraVerbs):
         """
         if stop_at is not None and recording is None:
             raise OptionError("stop_at without a recording", todo="give recording=Recording() and save it")
-        request = Request.of(prompt, settings)
+        request = Request.of(prompt, self.with_image_prompts(settings))
         request.resolve(self.info, self.model.vae.factor)
         with memory_errors(
             f"drawing {request.width}x{request.height}, batch {request.batch}", self.model.device

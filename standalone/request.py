@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import OptionError, nearest
 from ..samplers.foreign import find_method
 from .guidance_weight import check_guidance
+from .ip_adapter_text import read_requests
 from .lora_prompt import tags, wanted
 from .like import filled
 from .model import ModelInfo
@@ -49,6 +50,7 @@ class Request:
     options: dict[str, Any] | None = None
     seed: int | list[int] | None = None
     loras: list[str] | None = None  # expressions as in <lora:...>, beside those of the prompt
+    ip_adapter: Any = None  # image prompts, see ip_adapter_text.py
     batch: int = 1
     image: Image.Image | None = None
     mask: Image.Image | None = None
@@ -92,6 +94,7 @@ class Request:
         check_noise(vars(self), find_method(self.sampler), self.options)
         check_sizes(self, info)
         _within("batch", self.batch, 1, 4096)
+        self.ip_adapter = read_requests(self.ip_adapter, self.batch)
         _within("ensd", self.ensd, 0, MAX_SEED)
         _within("cfg_rescale", self.cfg_rescale, 0.0, 1.0)
         self.cfg = check_guidance(self.guidance, self.cfg, self.cfg_interval)
@@ -144,6 +147,8 @@ class Request:
         settings |= {name: getattr(self, name) for name in optional if getattr(self, name) is not None}
         settings |= {"ensd": self.ensd} if self.ensd else {}
         settings["seed"] = self.seeds[0] if self.seeds == _seeds(self.seeds[0], self.batch) else self.seeds
+        if self.ip_adapter:
+            settings["ip_adapter"] = [one.recorded for one in self.ip_adapter]
         if self.image is not None:
             settings["strength"] = self.strength
         if self.mask is not None:

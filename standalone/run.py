@@ -18,6 +18,7 @@ from ..samplers import Recording, SamplerSpec, recorded
 from ..samplers.foreign import ForeignSpec, find_method
 from ..samplers.guest import walk
 from . import inpaint, latents
+from .adapters import Acting, hooks_of
 from .conditioning import Conditioning, aligned
 from .course import course_of
 from .denoiser import Denoiser
@@ -69,9 +70,11 @@ class Run:
         self.spec = find_method(request.sampler)
         check_statistics(self.spec, self.model, request)
         self.recording, self.stop_at = recording, stop_at
-        self.loras, self.lora_hashes = pipe.loras, put_in(pipe.loras, request, pipe.embeddings)
         self.course = course_of(request, self.spec, self.levels, self.model)
         self.sigmas = self.course.sigmas
+        self.adapters: list[Acting] = [*pipe.ip_adapters.for_run(request, self.sigmas)]
+        own = pipe.ip_adapters.loras(request, pipe.loras)
+        self.loras, self.lora_hashes = pipe.loras, put_in(pipe.loras, request, pipe.embeddings, own)
         factor = self.model.vae.factor
         shape = (self.model.info.latent_channels, request.height // factor, request.width // factor)
         self.noise = start_noise(request, shape, self.model.device)
@@ -148,7 +151,7 @@ class Run:
         denoiser = Denoiser(self.model.unet, self.levels, self.model.info.prediction, self.model.dtype)
         denoiser.told = self.course.told
         denoiser.concat = self._inpainting_channels()
-        denoiser.hooks = following(self.loras, denoiser.hooks, self.sigmas)
+        denoiser.hooks = following(self.loras, hooks_of(self.adapters), self.sigmas)
         weight = weight_of(request, self.spec, self.sigmas, self.levels)
         denoise = guided(denoiser, *self.encoded, weight, request.cfg_rescale)
         if self.region is None or init is None:

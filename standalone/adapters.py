@@ -1,0 +1,31 @@
+"""What acts on a run's evaluations: every adapter's patches, of those that act now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from ..core.patch import EvaluationPatch, Hooks, StepInfo
+
+
+class Acting(Protocol):
+    """One adapter in one run."""
+
+    def active(self, info: StepInfo) -> bool:
+        """Whether it changes anything in this evaluation; where it does not it costs nothing."""
+        ...
+
+    def patches(self) -> Iterable[EvaluationPatch]:
+        """Its patches, the same objects for the whole run."""
+        ...
+
+
+def hooks_of(adapters: Sequence[Acting]) -> Callable[[StepInfo], Hooks | None]:
+    """The patches of one evaluation; None where no adapter acts."""
+    given = [(adapter, list(adapter.patches())) for adapter in adapters]
+
+    def hooks(info: StepInfo) -> Hooks | None:
+        acting = [patch for adapter, patches in given if adapter.active(info) for patch in patches]
+        return Hooks(acting, info) if acting else None
+
+    return hooks

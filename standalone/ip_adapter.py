@@ -1,0 +1,108 @@
+"""The IP-Adapters of a pipeline: opened once, pictures encoded once, put into a run as its adapters."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from ..controlnet.ip_adapter import IPAdapter
+from ..controlnet.ip_apply import Encode, ImageAdapter, image_adapters
+from ..controlnet.ip_features import Features
+from ..controlnet.strength import Timeline
+from .hub import Hub
+from .ip_adapter_lora import face_loras
+from .ip_adapter_source import find_encoder, locate_ip_adapter
+from .ip_adapter_text import ImageRequest
+
+if TYPE_CHECKING:
+    from ..controlnet.clip_vision import ImageEncoder
+    from ..loras import Bound, Strength
+    from .lora_stack import Loras
+    from .model import Model
+    from .request import Request
+
+KEPT = 64  # pictures' features; those of a plus adapter take 1.3 MB each
+
+
+@dataclass
+class Loaded:
+    """An adapter put on the pipeline by `load_ip_adapter`, and how strongly it acts."""
+
+    weights: IPAdapter
+    encoder: str | Path | None
+    scale: float | dict[str, Any] = 1.0
+
+
+@dataclass
+class IPAdapters:
+    """Of one model; nothing of them is in the model itself."""
+
+    model: Model
+    loaded: list[Loaded] = field(default_factory=list)
+    _opened: dict[tuple[Path, float, int | None], IPAdapter] = field(default_factory=dict)
+    _features: dict[tuple[object, ...], Features] = field(default_factory=dict)
+
+    def for_run(self, request: Request, sigmas: Sequence[float]) -> list[ImageAdapter]:
+        """What a request's image prompts add to its evaluations. OptionError, FileError, MissingPartError."""
+        wanted: list[ImageRequest] = request.ip_adapter or []
+        opened = [self.open(one.model, one.version) for one in wanted]
+        self._forget(opened)
+        adapters: list[ImageAdapter] = []
+        for one, weights in zip(wanted, opened, strict=True):
+            adapters += self._acting(one, weights, Timeline(sigmas))
+        return adapters
+
+    def open(
+        self, source: str | Path | IPAdapter, version: int | None = None, hub: Hub | None = None
+    ) -> IPAdapter:
+        """The weights of a file, folder or hub id on the model's device; opened once as long as runs ask for it."""
+        if isinstance(source, IPAdapter):
+            return source
+        path = locate_ip_adapter(source, hub=hub)
+        key = (path, path.stat().st_mtime, version)
+        if key not in self._opened:
+            self._opened[key] = IPAdapter.load(path, self.model.device, self.model.dtype, version)
+        return self._opened[key]
+
+    def _forget(self, used: Sequence[IPAdapter]) -> None:
+        """Adapters that neither this run nor the pipeline has asked for."""
+        wanted = [*used, *(loaded.weights for loaded in self.loaded)]
+        self._opened = {key: one for key, one in self._opened.items() if one in wanted}
+
+    def _acting(self, one: ImageRequest, weights: IPAdapter, timeline: Timeline) -> list[ImageAdapter]:
+        config = self.model.unet.config
+        encoders: list[ImageEncoder] = []  # let go when all pictures are encoded
+        return image_adapters(weights, config, timeline, one.prompt, self._encode(one, weights, encoders))
+
+    def _encode(self, one: ImageRequest, weights: IPAdapter, encoders: list[ImageEncoder]) -> Encode:
+        """Pictures -> features, remembered by the pictures' bytes."""
+
+        def encode(images: Sequence[Image.Image], wanted: Sequence[str], crop: str) -> Features:
+            place = one.encoder or weights.file.source
+            key = (str(place), tuple(wanted), crop, *map(_digest, images))
+            if key not in self._features:
+                if not encoders:
+                    encoders.append(find_encoder(weights.file, one.encoder, Hub()))
+                found = encoders[0].encode(images, wanted, crop)
+                while len(self._features) >= KEPT:
+                    self._features.pop(next(iter(self._features)))
+                self._features[key] = found
+            return self._features[key]
+
+        return encode
+
+
+def _digest(image: Image.Image) -> str:
+    return f"{image.size}{image.mode}{hashlib.sha1(image.tobytes()).hexdigest()}"
+
+
+def alone(given: Sequence[ImageRequest] | None, index: int) -> list[ImageRequest] | None:
+    """A request's image prompts for picture `index` of its batch by itself."""
+    if given is None:
+        return None
+    return [replace(one, prompt=one.prompt.alone(index)) for one in given]
