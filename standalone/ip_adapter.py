@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -35,7 +35,7 @@ class Loaded:
 
     weights: IPAdapter
     encoder: str | Path | None
-    scale: float | dict[str, Any] = 1.0
+    scale: float | dict[str | int, float] = 1.0
 
 
 @dataclass
@@ -56,6 +56,12 @@ class IPAdapters:
         for one, weights in zip(wanted, opened, strict=True):
             adapters += self._acting(one, weights, Timeline(sigmas))
         return adapters
+
+    def loras(self, request: Request, loras: Loras) -> list[tuple[Bound, Strength]]:
+        """What the FaceID adapters among a request's change in the model's weights."""
+        wanted: list[ImageRequest] = request.ip_adapter or []
+        opened = [self.open(one.model, one.version) for one in wanted]
+        return face_loras(wanted, opened, self.model.unet.config, lambda: loras.targets)
 
     def open(
         self, source: str | Path | IPAdapter, version: int | None = None, hub: Hub | None = None

@@ -42,8 +42,9 @@ class IPAdapterVerbs:
         ``image_encoder_folder`` of the source, else where it usually lies. FileError, OptionError.
         """
         hub = Hub(revision, token, local_files_only or None)
-        count = max(len(each) if _several(each) else 1 for each in (source, subfolder, weight_name))
-        rows = zip(*(_spread(each, count) for each in (source, subfolder, weight_name)), strict=True)
+        given = (source, subfolder, weight_name)
+        count = max(len(_list(each)) for each in given)
+        rows = zip(*(_spread(each, count) for each in given), strict=True)
         loaded: list[Loaded] = []
         for one, folder, name in rows:
             weights = self.ip_adapters.open(locate_ip_adapter(one, folder, name, hub))
@@ -150,9 +151,10 @@ def layers_of(scale: Mapping[str, Any]) -> dict[str | int, float]:
     return found
 
 
-def _several(value: Any) -> bool:
-    return isinstance(value, (list, tuple))
-
-
 def _spread(value: Any, count: int) -> list[Any]:
-    return list(value) if _several(value) else [value] * count
+    values = _list(value)
+    if len(values) not in (1, count):
+        raise OptionError(
+            f"{len(values)} entries for {count} IP-Adapters", expected="one for each, or one for all"
+        )
+    return values * (count // len(values))
