@@ -13,7 +13,7 @@ from ..core.patch import EvaluationPatch, StepInfo
 from ..core.resize import Size, fit_image
 from .hints import Masks, to_hint, to_mask
 from .host import Host
-from .preprocess import preprocess
+from .preprocess import PREPROCESSORS, preprocess
 from .settings import Control
 from .share import Share
 from .strength import only_prompt, strength_at
@@ -34,6 +34,10 @@ class Acting:
     def strength(self, info: StepInfo) -> float:
         """How strongly it acts in this evaluation; at 0 it costs nothing."""
         return strength_at(self.control, self.host.timeline, info.sigma)
+
+    def active(self, info: StepInfo) -> bool:
+        """Whether it changes anything in this evaluation."""
+        return bool(self.strength(info)) and any(self.share(info).acts)
 
     def share(self, info: StepInfo) -> Share:
         """The part of the batch it acts on."""
@@ -56,13 +60,24 @@ class Acting:
         key = (size, multiple)
         if key not in self._hints:
             to = (-(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple)
-            made = [self._hint(image, size, to) for image in self.pictures()]
+            names = self.methods()
+            made = [
+                self._hint(image, name, size, to) for image, name in zip(self.pictures(), names, strict=True)
+            ]
             self._hints[key] = torch.cat(made).to(like)
         return self._hints[key]
 
-    def _hint(self, image: Image.Image, size: Size, to: Size) -> Tensor:
-        image = fit_image(image, size, self.control.resize)
-        image = preprocess(self.control.preprocess, image, self.control.options)
+    def methods(self) -> list[str]:
+        """The preprocessor of each picture. OptionError where there are neither one nor as many."""
+        names, count = self.control.preprocess.split("+"), len(self.pictures())
+        if len(names) not in (1, count):
+            raise OptionError(f"{len(names)} preprocessors for {count} pictures", self.control.model)
+        return names if len(names) == count else names * count
+
+    def _hint(self, image: Image.Image, name: str, size: Size, to: Size) -> Tensor:
+        known = PREPROCESSORS[name].option_names
+        options = {option: value for option, value in self.control.options.items() if option in known}
+        image = preprocess(name, fit_image(image, size, self.control.resize), options)
         return to_hint(fit_image(image, to, "stretch"))
 
     def masks(self, size: Size) -> Masks:

@@ -29,7 +29,8 @@ class Control:
     Args:
         model: a file, folder or hub id, a loaded ControlModel, or a key of REFERENCE (which needs no file).
         image: one picture for all images of a batch, or one for each; of a Union one for each of `types`.
-        preprocess: what makes the hint of the picture ("canny"); "none": the picture is the hint.
+        preprocess: what makes the hint of the picture ("canny"); "none": the picture is the hint; several names, one
+            for each picture, stand between plus signs.
         options: those of the preprocessor.
         strength: 0 costs nothing.
         start, end: the share of the steps in which it acts; a step counts that lies whole between them.
@@ -43,6 +44,7 @@ class Control:
         frames: of a SparseCtrl, which image of the batch each picture belongs to; default: the first ones.
         joint_norm: of a SparseCtrl, group norms of the motion modules over the whole clip, as diffusers has them.
         fidelity: of reference, 0..1: how much the negative prompt's half is left to itself.
+        vision: of a style adapter, the image encoder's file (CLIP ViT-L/14).
         pool: average the outputs over the picture, as the shuffle model wants; default: by the file's name.
     """
 
@@ -66,6 +68,7 @@ class Control:
     joint_norm: bool = False
     fidelity: float = 0.5
     pool: bool | None = None
+    vision: str | Path | None = None
 
     def __post_init__(self) -> None:
         _within("strength", self.strength, 0.0, MAX_STRENGTH)

@@ -13,6 +13,7 @@ from ..core.family import FAMILIES
 from ..samplers import NoiseLevels, Recording
 from ..samplers.foreign import find_method
 from . import latents
+from .control import Controls
 from .ip_adapter import IPAdapters
 from .ip_adapter_verbs import IPAdapterVerbs
 from .levels import levels_of
@@ -43,6 +44,7 @@ class Pipeline(LoraVerbs, IPAdapterVerbs):
         self.levels: NoiseLevels = levels_of(model.info)
         self.embeddings = Embeddings(embeddings)
         self.ip_adapters = IPAdapters(model)
+        self.controls = Controls(model)
         self.loras = Loras(lambda: networks_of(model), FAMILIES[model.info.family].label)
         self.preview = LatentPreview(lambda pixels: latents.encode(model, pixels), model.vae.factor)
 

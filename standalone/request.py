@@ -7,12 +7,14 @@ import secrets
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from ..controlnet.settings import Control
 from ..core.errors import OptionError, nearest
 from ..samplers.foreign import find_method
+from .control_text import read_controls, recorded
 from .guidance_weight import check_guidance
 from .ip_adapter_text import read_requests
-from .lora_prompt import tags, wanted
 from .like import filled
+from .lora_prompt import tags, wanted
 from .model import ModelInfo
 from .noise_settings import OPTIONAL as NOISE
 from .noise_settings import check_noise
@@ -51,6 +53,7 @@ class Request:
     seed: int | list[int] | None = None
     loras: list[str] | None = None  # expressions as in <lora:...>, beside those of the prompt
     ip_adapter: Any = None  # image prompts, see ip_adapter_text.py
+    control: Any = None  # ControlNets and their kin, see control_text.py
     batch: int = 1
     image: Image.Image | None = None
     mask: Image.Image | None = None
@@ -71,6 +74,7 @@ class Request:
     width: int = field(init=False, default=0)
     height: int = field(init=False, default=0)
     seeds: list[int] = field(init=False, default_factory=list)
+    controls: list[Control] = field(init=False, default_factory=list)
 
     @classmethod
     def of(cls, prompt: str | list[str], settings: dict[str, Any]) -> Request:
@@ -95,6 +99,7 @@ class Request:
         check_sizes(self, info)
         _within("batch", self.batch, 1, 4096)
         self.ip_adapter = read_requests(self.ip_adapter, self.batch)
+        self.controls = read_controls(self.control)
         _within("ensd", self.ensd, 0, MAX_SEED)
         _within("cfg_rescale", self.cfg_rescale, 0.0, 1.0)
         self.cfg = check_guidance(self.guidance, self.cfg, self.cfg_interval)
@@ -147,6 +152,8 @@ class Request:
         settings |= {name: getattr(self, name) for name in optional if getattr(self, name) is not None}
         settings |= {"ensd": self.ensd} if self.ensd else {}
         settings["seed"] = self.seeds[0] if self.seeds == _seeds(self.seeds[0], self.batch) else self.seeds
+        if self.controls:
+            settings["control"] = recorded(self.control)
         if self.ip_adapter:
             settings["ip_adapter"] = [one.recorded for one in self.ip_adapter]
         if self.image is not None:

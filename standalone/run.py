@@ -72,6 +72,7 @@ class Run:
         self.recording, self.stop_at = recording, stop_at
         self.course = course_of(request, self.spec, self.levels, self.model)
         self.sigmas = self.course.sigmas
+        self.controls = pipe.controls
         self.adapters: list[Acting] = [*pipe.ip_adapters.for_run(request, self.sigmas)]
         own = pipe.ip_adapters.loras(request, pipe.loras)
         self.loras, self.lora_hashes = pipe.loras, put_in(pipe.loras, request, pipe.embeddings, own)
@@ -151,7 +152,8 @@ class Run:
         denoiser = Denoiser(self.model.unet, self.levels, self.model.info.prediction, self.model.dtype)
         denoiser.told = self.course.told
         denoiser.concat = self._inpainting_channels()
-        denoiser.hooks = following(self.loras, hooks_of(self.adapters), self.sigmas)
+        adapters = [*self.adapters, *self.controls.for_run(self, start)]
+        denoiser.hooks = following(self.loras, hooks_of(adapters), self.sigmas)
         weight = weight_of(request, self.spec, self.sigmas, self.levels)
         denoise = guided(denoiser, *self.encoded, weight, request.cfg_rescale)
         if self.region is None or init is None:

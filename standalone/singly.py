@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..core.errors import OptionError
+from .control_text import alone as control_alone
 from .ip_adapter import alone
 from .request import Request
 from .run import Result, Run
@@ -41,7 +42,15 @@ def singly(pipe: Pipeline, request: Request, callback: Callable[[Any], None] | N
 def _singles(pipe: Pipeline, request: Request) -> list[Request]:
     rows = zip(request.prompts(), request.negatives(), request.seeds, strict=True)
     singles = [
-        replace(request, prompt=prompt, negative=negative, seed=seed, batch=1, ip_adapter=alone(request.ip_adapter, k))
+        replace(
+            request,
+            prompt=prompt,
+            negative=negative,
+            seed=seed,
+            batch=1,
+            ip_adapter=alone(request.ip_adapter, k),
+            control=control_alone(request.controls, k),
+        )
         for k, (prompt, negative, seed) in enumerate(rows)
     ]
     for single in singles:

@@ -11,18 +11,18 @@ from .spec import preprocessor
 @preprocessor(
     "inpaint",
     label="Inpaint",
-    texts={"mask": "the mask's file, white is repainted; default: what is transparent"},
+    texts={"hole": "a mask's file, white is repainted; default: what is transparent"},
 )
-def inpaint(image: Image.Image, mask: Image.Image | str | None = None) -> Image.Image:
+def inpaint(image: Image.Image, hole: Image.Image | str | None = None) -> Image.Image:
     """RGBA, transparent where it is to be repainted; the network is given -1 there. OptionError without a mask."""
-    if mask is None and image.mode != "RGBA":
+    if hole is None and image.mode != "RGBA":
         raise OptionError(
             "an inpaint hint without a mask",
             "preprocessor inpaint",
-            todo="give mask=FILE or a picture with holes",
+            todo="give hole=FILE or a picture with holes",
         )
     out = image.convert("RGBA")
-    if mask is not None:
-        hole = (mask if isinstance(mask, Image.Image) else Image.open(mask)).convert("L").resize(image.size)
-        out.putalpha(hole.point(lambda value: 0 if value >= 128 else 255))
+    if hole is not None:
+        mask = (hole if isinstance(hole, Image.Image) else Image.open(hole)).convert("L").resize(image.size)
+        out.putalpha(mask.point(lambda value: 0 if value >= 128 else 255))
     return out

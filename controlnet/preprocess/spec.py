@@ -33,6 +33,11 @@ class Preprocessor:
         """The first paragraph of the function's docstring."""
         return (self.run.__doc__ or "").split("\n\n")[0]
 
+    @property
+    def option_names(self) -> list[str]:
+        """All that may be given."""
+        return [option.name for option in self.options] + list(self.texts or ())
+
     def __call__(self, image: Image.Image, options: Mapping[str, Any] | None = None) -> Image.Image:
         """The hint of a picture. OptionError for an unknown option or a value out of range."""
         given, texts = dict(options or {}), self.texts or {}
