@@ -20,12 +20,15 @@ from .stable_diffusion import (
     StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
 )
+from .unconditional import DDIMPipeline, DDPMPipeline, UNet2DModel
 
 __all__ = [
     "AutoPipelineForImage2Image",
     "AutoPipelineForInpainting",
     "AutoPipelineForText2Image",
     "AutoencoderKL",
+    "DDIMPipeline",
+    "DDPMPipeline",
     "DiffusionPipeline",
     "ImagePipelineOutput",
     "StableDiffusionDepth2ImgPipeline",
@@ -37,6 +40,7 @@ __all__ = [
     "StableDiffusionXLInpaintPipeline",
     "StableDiffusionXLPipeline",
     "UNet2DConditionModel",
+    "UNet2DModel",
     "export_to_gif",
     "export_to_video",
     "load_image",

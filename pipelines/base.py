@@ -193,7 +193,8 @@ def load_scheduler(path: Path) -> Any:
     """The scheduler of a folder, of the class its config names. OptionError for one nobody has."""
     from .. import schedulers
 
-    folder = path / "scheduler"
+    inner = path / "scheduler"
+    folder = inner if inner.is_dir() else path
     name = str(read_json(folder / "scheduler_config.json").get("_class_name", ""))
     known = [each for each in dir(schedulers) if each.endswith("Scheduler")]
     if name not in known:

@@ -88,7 +88,7 @@ def export_to_video(
     MissingPartError without av, FileError where the file cannot be written.
     """
     try:
-        import av
+        import av  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise MissingPartError("no package av", todo="pip install av, or use export_to_gif") from None
     if not len(video_frames):

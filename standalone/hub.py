@@ -137,6 +137,9 @@ def files_wanted(
     top = [name for name in inside if "/" not in name]
     if "model_index.json" in inside:
         found = _pipeline_files(inside, variant, repo, components)
+        # unconditional models lie beside it, without folders of their own
+        if not any(name.startswith("unet/") for name in inside) and (chosen := pick_weights(top, variant)):
+            found += [chosen, *(name for name in top if name in CONFIGS and name not in found)]
     elif chosen := pick_weights(top, variant):
         found = [chosen, *(name for name in top if name in CONFIGS)]
     else:
