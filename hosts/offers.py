@@ -30,7 +30,10 @@ class ScheduleOffer:
 
 
 # Hosts walk these in -log sigma on rectified flow; ours walk in log(alpha / sigma) there.
-EXACT_ON_FLOW = ("dpmpp_2m", "res_multistep", "uni_pc", "uni_pc_bh2", "dpm_fast", "dpm_adaptive")
+EXACT_ON_FLOW = (
+    *("dpmpp_2m", "res_multistep", "res_multistep_ancestral", "ddpm"),
+    *("uni_pc", "uni_pc_bh2", "dpm_fast", "dpm_adaptive"),
+)
 
 
 def sampler_offers(taken: Iterable[str]) -> list[SamplerOffer]:

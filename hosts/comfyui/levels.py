@@ -46,7 +46,8 @@ def noise_scale(sampling: Any) -> float:
 
 def _flow(sampling: Any) -> NoiseLevels:
     table = sampling.sigmas.tolist()
-    for shift in _shifts(sampling):
+    # a table of another length (Flux's) begins at another sigma than FlowLevels, and schedules go by it
+    for shift in _shifts(sampling) if len(table) == TIMESTEPS else ():
         levels = levels_from_table(table, is_flow=True, shift=shift)
         if isinstance(levels, FlowLevels):
             return levels
