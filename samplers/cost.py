@@ -41,7 +41,8 @@ def most_steps(
 ) -> int | None:
     """The most steps that take at most so many evaluations; None if a single step takes more.
 
-    An adaptive sampler, which cannot be counted beforehand, gets as many steps as evaluations.
+    An adaptive sampler, which cannot be counted beforehand, gets as many steps as evaluations; one that walks levels of
+    its own takes those.
 
     Args:
         sigmas_of: a schedule's sigmas for a number of steps; OptionError where it has not so many.
@@ -55,6 +56,9 @@ def most_steps(
 
     if spec.adaptive:
         return evaluations
+    if spec.sigmas:
+        own = evaluations_of(spec, spec.sigmas, levels, options)
+        return len(spec.sigmas) - 1 if own <= evaluations else None
     low, high = 0, min(evaluations, MAX_STEPS)
     while low < high:  # evaluations rise with the steps
         middle = (low + high + 1) // 2

@@ -14,11 +14,11 @@ import torch
 from ..core.errors import OptionError
 from ..samplers.model_statistics import ModelStatistics
 from ..samplers.statistics_estimate import DEGREE, ROWS, Estimator
+from .fit_check import fingerprint
 from .memory import memory_errors
 from .model import Model
 from .request import Request
 from .run import Run
-from .statistics_check import fingerprint
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline

@@ -43,6 +43,10 @@ class Progress:
         """`done` of `total` levels of the trajectories are measured."""
         self._show("measuring", done, total, unit=" levels")
 
+    def fitted(self, done: int, total: int) -> None:
+        """`done` of about `total` evaluations of a fit are done."""
+        self._show("calibrating", done, total, unit=" evaluations")
+
     def note(self, text: str) -> None:
         """One line for a person, above the bar; not when quiet."""
         if self.quiet:

@@ -18,6 +18,7 @@ from .lora_prompt import tags, wanted
 from .model import ModelInfo
 from .noise_settings import OPTIONAL as NOISE
 from .noise_settings import check_noise
+from .own_levels import take_own_levels
 from .size_settings import SETTINGS as SIZES
 from .size_settings import check_sizes
 from .steps import check_lists
@@ -94,6 +95,7 @@ class Request:
         if self.steps is not None:
             _within("steps", self.steps, 1, MAX_STEPS)
         check_lists(self)
+        take_own_levels(self)
         wanted([*(self.loras or ()), *(tag for prompt in self.prompts() for tag in tags(prompt))])
         check_noise(vars(self), find_method(self.sampler), self.options)
         check_sizes(self, info)

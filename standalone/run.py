@@ -23,6 +23,7 @@ from .conditioning import Conditioning, aligned
 from .course import course_of
 from .denoiser import Denoiser
 from .encode import encode_prompts
+from .fit_check import check_fit
 from .guidance import guided
 from .guidance_weight import weight_of
 from .like import alone_at, find_like
@@ -30,7 +31,6 @@ from .lora_run import following, put_in
 from .noise_settings import noise_of_steps, start_noise
 from .request import Request
 from .size_settings import sizes_of
-from .statistics_check import check_statistics
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -68,7 +68,7 @@ class Run:
         self.model, self.levels, self.embeddings = pipe.model, pipe.levels, pipe.embeddings
         self.request = request
         self.spec = find_method(request.sampler)
-        check_statistics(self.spec, self.model, request)
+        check_fit(self.spec, self.model, request)
         self.recording, self.stop_at = recording, stop_at
         self.course = course_of(request, self.spec, self.levels, self.model)
         self.sigmas = self.course.sigmas

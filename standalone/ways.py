@@ -31,7 +31,7 @@ class Way:
     @property
     def name(self) -> str:
         """As the command line writes it: `euler:s_churn=1 karras`."""
-        steps = _written(self.schedule or self.spec.default_schedule, self.schedule_options)
+        steps = _written(self.schedule or self.spec.default_schedule or "own", self.schedule_options)
         return f"{_written(self.sampler, self.options)} {steps}"
 
     @property

@@ -13,7 +13,7 @@ from sigmagraft.samplers.statistics_file import load_statistics, save_statistics
 from sigmagraft.standalone import cli, measure
 from sigmagraft.standalone.cli import generate
 from sigmagraft.standalone.pipeline import Pipeline
-from sigmagraft.standalone.statistics_check import fingerprint
+from sigmagraft.standalone.fit_check import fingerprint
 
 from .small import small_model
 

@@ -1,0 +1,155 @@
+"""Fitting a solver to where a model's trajectories end: Gauss-Newton on all its numbers at once.
+
+No gradient passes through the model. What a number does to the ends is seen by changing it a little; the steps before
+the one it changes are not walked again. The loss is the mean over trajectories of log(e^2 + c^2), e a relative RMS
+error and c a share of their median: the few trajectories that end in another picture altogether, whatever the solver,
+do not outweigh the rest.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .calibrate_shape import Shape, Solver
+from .drive import Denoise
+from .phi import combine
+
+SOFT = 0.3  # of the median error: below it an error counts little more for being smaller
+TRIALS = 6  # dampings that are tried for one step of Gauss-Newton
+Said = Callable[[], None]
+
+
+class Trajectories(NamedTuple):
+    """Walks of one batch: the denoiser, x [b, ...] at the first level, and where the teacher ends from there."""
+
+    denoise: Denoise
+    x: Tensor
+    end: Tensor
+
+    def errors(self, x: Tensor) -> list[float]:
+        """RMS of x - end over that of the end, for each image; inf where x is not finite."""
+        away = (x - self.end).float().square().flatten(1).mean(1).sqrt()
+        found = (away / self.norms()).tolist()
+        return [error if math.isfinite(error) else math.inf for error in found]
+
+    def norms(self) -> Tensor:
+        """RMS of each end, [b]."""
+        return self.end.float().square().flatten(1).mean(1).sqrt()
+
+
+class Walked(NamedTuple):
+    """The states of a walk, the last of them its end, and what the model answered at each but the last."""
+
+    states: list[Tensor]
+    values: list[Tensor]
+
+
+def walk(one: Trajectories, solver: Solver, before: Walked | None = None, step: int = 0) -> Walked:
+    """A walk with this solver; from `step` on, where the steps and the evaluations `before` are the same."""
+    states = [*before.states[: step + 1]] if before else [one.x]
+    values = [*before.values[: step + 1]] if before else []
+    for k in range(step, len(solver.rows)):
+        if len(values) <= k:
+            values.append(one.denoise(states[k], solver.sigmas[k]))
+        row = solver.rows[k]
+        past = values[k::-1][: len(row.weights)]
+        states.append(combine(states[k], row.decay, past, row.weights))
+    return Walked(states, values)
+
+
+def ends(sets: Sequence[Trajectories], solver: Solver) -> list[float]:
+    """Errors of all trajectories with this solver."""
+    return [error for one in sets for error in one.errors(walk(one, solver).states[-1])]
+
+
+def typical(errors: Sequence[float]) -> float:
+    """The geometric mean."""
+    return math.exp(statistics.fmean(math.log(max(error, 1e-12)) for error in errors))
+
+
+def loss(errors: Sequence[float], scale: float) -> float:
+    """Mean of log(e^2 + scale^2)."""
+    return statistics.fmean(math.log(error**2 + scale**2) for error in errors)
+
+
+@dataclass
+class Fit:
+    """A fit under way.
+
+    Attributes:
+        numbers: what `shape` makes a solver of.
+        difference: by how much a number is changed to see what it does; more where the network computes in fp16.
+        damping: of Levenberg and Marquardt.
+        said: told after each walk through a batch.
+    """
+
+    shape: Shape
+    numbers: list[float]
+    sets: Sequence[Trajectories]
+    difference: float = 2e-3
+    damping: float = 1e-3
+    said: Said = field(default=lambda: None)
+
+    def improve(self) -> bool:
+        """One step of Gauss-Newton; False where no damping makes the loss smaller."""
+        solver = self._solver(self.numbers)
+        walked = [walk(one, solver) for one in self.sets]
+        errors = [e for one, done in zip(self.sets, walked, strict=True) for e in one.errors(done.states[-1])]
+        scale = max(SOFT * statistics.median(errors), 1e-6)
+        matrix, side = self._normal(solver, walked, scale)
+        for _ in range(TRIALS):
+            trial = self._trial(matrix, side)
+            found = self.shape.solver(trial)
+            if found is not None and loss(ends(self.sets, found), scale) < loss(errors, scale):
+                self.numbers, self.damping = trial, max(self.damping / 8, 1e-7)
+                return True
+            self.damping = max(self.damping * 8, 1e-4)
+        return False
+
+    def _solver(self, numbers: Sequence[float]) -> Solver:
+        found = self.shape.solver(numbers)
+        assert found is not None  # only such numbers are kept
+        return found
+
+    def _trial(self, matrix: Tensor, side: Tensor) -> list[float]:
+        damped = matrix + self.damping * torch.diag(matrix.diag())
+        floor = 1e-12 * matrix.diag().max() * torch.eye(len(matrix), dtype=matrix.dtype)
+        step = torch.linalg.solve(damped + floor, side)
+        return [number + move for number, move in zip(self.numbers, step.tolist(), strict=True)]
+
+    def _normal(self, solver: Solver, walked: Sequence[Walked], scale: float) -> tuple[Tensor, Tensor]:
+        """J^T W J and J^T W r over all trajectories."""
+        count = len(self.numbers)
+        matrix = torch.zeros(count, count, dtype=torch.float64)
+        side = torch.zeros(count, dtype=torch.float64)
+        for one, done in zip(self.sets, walked, strict=True):
+            error = torch.tensor(one.errors(done.states[-1]), dtype=torch.float64)
+            weight = (1 / (error**2 + scale**2)).nan_to_num(0.0)
+            norm = one.norms().double().cpu() / weight.sqrt()
+            rows = torch.stack([_scaled(move, norm) for move in self._moves(one, done)])
+            left = _scaled(one.end - done.states[-1], norm)
+            matrix += rows @ rows.T
+            side += rows @ left
+        return matrix, side
+
+    def _moves(self, one: Trajectories, done: Walked) -> Iterator[Tensor]:
+        """How the ends move with each number."""
+        for place, step in enumerate(self.shape.first_steps()):
+            numbers = list(self.numbers)
+            numbers[place] += self.difference
+            end = walk(one, self._solver(numbers), done, step).states[-1]
+            self.said()
+            yield (end - done.states[-1]) / self.difference
+
+
+def _scaled(x: Tensor, norm: Tensor) -> Tensor:
+    """x [b, ...] over its image's norm, flat, float64 on the CPU; 0 where it is not finite."""
+    flat = x.float().flatten(1).cpu().double() / norm[:, None]
+    return flat.nan_to_num(0.0, 0.0, 0.0).flatten()

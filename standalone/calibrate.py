@@ -1,0 +1,305 @@
+"""A solver of few steps fitted to a loaded model, under its guidance, at its size: from walks to a calibration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..core.errors import OptionError
+from ..samplers import drive
+from ..samplers.calibrate_fit import Fit, Trajectories, ends, typical
+from ..samplers.calibrate_shape import MEMORY, Shape, Solver, solver_of
+from ..samplers.calibrate_steps import Deviations
+from ..samplers.calibration import Calibration
+from ..samplers.general import General, serving
+from .calibrate_prompts import parted, prompts_for
+from .calibrate_state import State
+from .calibrate_walks import Batch, Count, Progress, seconds_each, teach, teaching
+from .fit_check import fingerprint
+from .memory import memory_errors
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
+LEAST, MOST = 2, 20  # steps
+FEWEST_PROMPTS = 4
+HELD_SEED = 500_000  # from the first seed of the fit to that of what is held out
+SCREENED = 12  # images that starts and general samplers are tried on
+TRIED, TRIAL_ROUNDS = 2, 2  # starts that are followed, for so many rounds, before one is chosen
+PATIENCE = 2  # rounds without a better held-out error after which the fit ends
+GAIN = 0.97  # of the best general sampler's error: at most this, or the fit is refused
+DIFFERENCE = {torch.float32: 2e-3, torch.float16: 1e-2, torch.bfloat16: 3e-2}
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is walked: trajectories to fit and held out, how many at once, the teacher's steps, rounds."""
+
+    count: int = 24
+    held_out: int = 12
+    batch: int = 8
+    teacher: int = 64
+    rounds: int = 6
+
+
+def calibrate(
+    pipe: Pipeline,
+    prompts: Sequence[str] = (),
+    *,
+    steps: int,
+    sizes: Sizes | None = None,
+    state: Path | None = None,
+    progress: Progress | None = None,
+    note: Note | None = None,
+    **settings: Any,
+) -> Calibration:
+    """A solver of `steps` evaluations for this model, on `prompts` in turn (none: some of ours).
+
+    `settings` are those of `Pipeline.__call__`: negative, cfg, cfg_rescale, size, seed, loras. With `state` an
+    interrupted one goes on from that file. `progress` is told (evaluations of one image done, all about).
+    OptionError where it cannot be fitted, or is no better than the best general sampler; NonFiniteError, OutOfMemory.
+    """
+    with memory_errors("calibrating", pipe.model.device), torch.no_grad():
+        return Calibrating(
+            pipe, prompts, steps, sizes or Sizes(), state, progress, note or str, settings
+        ).result()
+
+
+class Calibrating:
+    """One calibration, stage by stage."""
+
+    def __init__(
+        self,
+        pipe: Pipeline,
+        prompts: Sequence[str],
+        steps: int,
+        sizes: Sizes,
+        state: Path | None,
+        progress: Progress | None,
+        note: Note,
+        settings: dict[str, Any],
+    ) -> None:
+        _check(steps, prompts, settings)
+        self.pipe, self.steps, self.sizes, self.note = pipe, steps, sizes, note
+        self.levels = pipe.levels
+        self.count = Count(progress=progress)
+        self.said = tuple(prompts) or prompts_for(pipe.model.source)
+        self.facts = _facts(pipe, settings)
+        asked = {**self.facts, "steps": steps, "prompts": self.said, **vars(sizes)}
+        self.state = State(state, {**asked, "seed": settings.get("seed", 0)})
+        first = settings.pop("seed", 0)
+        fit, held = parted(self.said)
+        self.fit = list(self._batches(fit, sizes.count, first, settings))
+        self.held = list(self._batches(held, sizes.held_out, first + HELD_SEED, settings))
+
+    def result(self) -> Calibration:
+        """All stages. Raises OptionError where the fit does not beat the general samplers."""
+        self.note(self._estimate())
+        self._teach()
+        if "starts" not in self.state.found:
+            self._screen()
+        self._follow()
+        found = self.state.found
+        self._refuse(found["best"]["held"], found["general"]["held"], found["general"]["label"])
+        return self._calibration()
+
+    def _batches(
+        self, words: Sequence[str], count: int, seed: int, settings: dict[str, Any]
+    ) -> Iterator[Batch]:
+        for first in range(0, count, self.sizes.batch):
+            images = range(first, min(first + self.sizes.batch, count))
+            said = [words[k % len(words)] for k in images]
+            yield Batch.of(self.pipe, said, seed + first, self.count, **settings)
+
+    def _estimate(self) -> str:
+        """Words for a person, before anything slow; sets the total of the progress."""
+        each = seconds_each(self.fit[0])
+        sizes, images = self.sizes, self.sizes.count
+        shape = self._shape(self.levels.sigma_max)
+        a_round = images * (shape.evaluations() + 2 * self.steps) + sizes.held_out * self.steps
+        screen = (len(list(serving(self.levels))) + TRIED) * SCREENED * self.steps
+        rounds = sizes.rounds + (TRIED - 1) * TRIAL_ROUNDS
+        self.count.total = (images + sizes.held_out) * sizes.teacher + screen + rounds * a_round
+        minutes = self.count.total * each / 60
+        return f"at most {self.count.total} evaluations of {each:.3g} s, {minutes:.1f} minutes"
+
+    # the teacher
+
+    def _teach(self) -> None:
+        deviations = Deviations(self.levels, teaching(self.levels, self.sizes.teacher)[1])
+        if len(self.state.cost):
+            deviations.cost = self.state.cost
+        batches = [*self.fit, *self.held]
+        for number, batch in enumerate(batches):
+            if number < len(self.state.ends):
+                batch.end = self.state.ends[number].to(batch.noise)
+                self.count.add(len(batch.noise) * self.sizes.teacher)
+                continue
+            teach(batch, self.sizes.teacher, deviations if number < len(self._some()) else None)
+            assert batch.end is not None  # `teach` has set it
+            self.state.ends.append(batch.end.float().cpu())
+            self.state.cost = deviations.cost
+            self.state.save()
+        self.deviations = deviations
+
+    def _some(self) -> list[Batch]:
+        """The first batches, of about SCREENED images."""
+        return self.fit[: max(SCREENED // self.sizes.batch, 1)]
+
+    # where the fit begins, and what it must beat
+
+    def _screen(self) -> None:
+        """Every general way on some images; the best of them is what the fit must beat."""
+        ways = [(self._error(way, self._some()), way) for way in self._ways()]
+        ways.sort(key=lambda pair: pair[0])
+        best = ways[0][1]
+        self.state.found["general"] = {"label": best.label, "held": self._error(best, self.held)}
+        starts = [self._solver(way) for _, way in ways[: 2 * TRIED]]
+        levels = self.deviations.best(self.steps)
+        starts += [solver_of("euler", levels, self.levels)]
+        scored = []
+        for solver in starts:
+            shape = self._shape(solver.sigmas[0])
+            numbers = shape.numbers(solver)
+            scored.append((self._fit_error(shape, numbers, self._some()), shape.first, numbers))
+        scored.sort(key=lambda item: item[0])
+        self.state.found["starts"] = [
+            {"first": first, "numbers": numbers, "damping": 1e-3, "rounds": 0}
+            for _, first, numbers in scored[:TRIED]
+        ]
+        self.state.save()
+
+    def _ways(self) -> Iterator[General]:
+        for way in serving(self.levels):
+            try:
+                way.sigmas(self.steps, self.levels)
+            except OptionError:
+                continue  # has not so few steps, or so many
+            yield way
+
+    def _solver(self, way: General) -> Solver:
+        return solver_of(way.sampler, way.sigmas(self.steps, self.levels), self.levels, way.options)
+
+    def _error(self, way: General, batches: Sequence[Batch]) -> float:
+        sigmas = way.sigmas(self.steps, self.levels)
+        errors: list[float] = []
+        for batch in batches:
+            one = batch.trajectories(sigmas[0])
+            end = drive(way.sampler, one.denoise, one.x, sigmas, levels=self.levels, options=way.options)
+            errors += one.errors(end)
+        return typical(errors)
+
+    # the fit
+
+    def _shape(self, first: float) -> Shape:
+        return Shape(self.levels, first, self.steps, MEMORY)
+
+    def _sets(self, batches: Sequence[Batch], first: float) -> list[Trajectories]:
+        return [batch.trajectories(first) for batch in batches]
+
+    def _fit_error(self, shape: Shape, numbers: Sequence[float], batches: Sequence[Batch]) -> float:
+        solver = shape.solver(numbers)
+        return math.inf if solver is None else typical(ends(self._sets(batches, shape.first), solver))
+
+    def _follow(self) -> None:
+        """Some rounds from each start, then the rest from the best of them."""
+        starts = self.state.found["starts"]
+        for start in starts:
+            while start["rounds"] < TRIAL_ROUNDS and self._round(start):
+                pass
+        best = min(starts, key=lambda start: start.get("error", math.inf))
+        while best["rounds"] < self.sizes.rounds and best["rounds"] - best.get("best_round", 0) < PATIENCE:
+            if not self._round(best):
+                break
+
+    def _round(self, start: dict[str, Any]) -> bool:
+        """One step of Gauss-Newton, looked at on what is held out; False where it is at its end."""
+        if start.get("ended"):
+            return False
+        shape = self._shape(start["first"])
+        difference = DIFFERENCE.get(self.pipe.model.dtype, 2e-3)
+        fit = Fit(
+            shape, start["numbers"], self._sets(self.fit, shape.first), difference, damping=start["damping"]
+        )
+        start["ended"] = not fit.improve()
+        start |= {"numbers": fit.numbers, "damping": fit.damping, "rounds": start["rounds"] + 1}
+        if not start["ended"]:
+            self._look(start, shape)
+        self.state.save()
+        return not start["ended"]
+
+    def _look(self, start: dict[str, Any], shape: Shape) -> None:
+        """Keeps the numbers that are best on what is held out."""
+        fitted = self._fit_error(shape, start["numbers"], self.fit)
+        held = self._fit_error(shape, start["numbers"], self.held)
+        start["error"] = fitted
+        found = self.state.found
+        if held < found.get("best", {"held": math.inf})["held"]:
+            found["best"] = {
+                "first": shape.first,
+                "numbers": start["numbers"],
+                "fitted": fitted,
+                "held": held,
+            }
+            start["best_round"] = start["rounds"]
+        general = found["general"]
+        self.note(
+            f"round {start['rounds']}: error {fitted:.4f} fitted, {held:.4f} held out; "
+            f"{general['label']} {general['held']:.4f}"
+        )
+
+    def _refuse(self, held: float, general: float, label: str) -> None:
+        if not held < GAIN * general:
+            raise OptionError(
+                f"the fitted solver is no better than {label} on what was held out: {held:.4f} and {general:.4f}",
+                expected="a smaller error",
+                todo="give more --prompts and a larger --count, or draw with that sampler",
+            )
+
+    def _calibration(self) -> Calibration:
+        found = self.state.found
+        best = found["best"]
+        solver = self._shape(best["first"]).solver(best["numbers"])
+        assert solver is not None  # it has been walked
+        error = {"fitted": best["fitted"], "held_out": best["held"], "general": found["general"]["held"]}
+        walked = {"prompts": len(self.said), "images": self.sizes.count, "held_out": self.sizes.held_out}
+        facts = {**self.facts, "error": error, "general": found["general"]["label"], "walked": walked}
+        return Calibration(solver.sigmas, solver.rows, facts)
+
+
+def _check(steps: int, prompts: Sequence[str], settings: dict[str, Any]) -> None:
+    if isinstance(steps, bool) or not LEAST <= steps <= MOST:
+        raise OptionError(f"steps {steps}", expected=f"{LEAST} to {MOST}", todo="5 to 10 are what it is for")
+    if prompts and len(set(prompts)) < FEWEST_PROMPTS:
+        raise OptionError(
+            f"{len(set(prompts))} prompts",
+            expected=f"{FEWEST_PROMPTS} or more that differ",
+            todo="or give none and take ours",
+        )
+    if settings.get("guidance", "cfg") != "cfg":
+        raise OptionError("a calibration with cfg++", expected="guidance cfg")
+
+
+def _facts(pipe: Pipeline, settings: dict[str, Any]) -> dict[str, Any]:
+    from .request import Request
+
+    info = pipe.info
+    request = Request.of("", {name: value for name, value in settings.items() if name != "seed"})
+    request.resolve(info, pipe.model.vae.factor)
+    return {
+        "model": pipe.model.source,
+        "family": info.family,
+        "prediction": info.prediction,
+        "zero_snr": info.zero_snr,
+        "shift": info.shift,
+        "guidance": request.cfg,
+        "cfg_rescale": request.cfg_rescale,
+        "size": [request.width, request.height],
+        "fingerprint": fingerprint(pipe.model),
+    }
