@@ -24,6 +24,7 @@ COMMANDS = {
     "resume": ("resume", "a run that --stop-at has stopped, gone on with"),
     "compare": ("compare", "samplers side by side: a grid, their cost and distance, a plot"),
     "statistics": ("statistics", "a model measured, for the sampler DPM-Solver-v3"),
+    "calibrate": ("calibrate", "a solver of few steps fitted to a model"),
     "samplers": ("samplers", "the samplers, what they do and their options"),
     "schedules": ("schedules", "the noise schedules and their options"),
     "noises": ("noises", "the types of noise that samplers can add to their steps"),

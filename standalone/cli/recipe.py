@@ -226,13 +226,13 @@ def _checked(options: Settings, spec: Any) -> Settings:
 
 
 def _method(name: str) -> Any:
-    """A registered sampler, a function of an installed k-diffusion, or a model's statistics (DPM-Solver-v3)."""
+    """A registered sampler, a function of an installed k-diffusion, or a file that is one."""
     from ...samplers import SAMPLERS, foreign, installed
-    from ...samplers.statistics_file import is_statistics
+    from ...samplers.sampler_files import is_file
 
     return (
         foreign.find_method(name)
-        if installed.split(name) or is_statistics(name)
+        if installed.split(name) or is_file(name)
         else _registered(SAMPLERS, name)
     )
 
