@@ -11,12 +11,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..controlnet.preprocess import PREPROCESSORS
 from ..controlnet.settings import REFERENCE, Control
 from ..core.errors import FileError, OptionError, nearest
 from .images import load_mask, open_image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _DRIVE = re.compile(r"(?<![^:+=])([A-Za-z]):(?=[\\/])")  # the colon of C:\ separates nothing
 _SETTINGS = {f.name for f in fields(Control)}
@@ -139,10 +142,11 @@ def _pictures(name: str, value: Any) -> Any:
         return value
     path = Path(value).expanduser()
     paths = [path] if path.exists() else [Path(word).expanduser() for word in str(value).split("+")]
-    return [_picture(path) for path in paths]
+    return [open_picture(path) for path in paths]
 
 
-def _picture(path: Path) -> Any:
+def open_picture(path: str | Path) -> Image.Image:
+    """A picture as 8-bit RGB, or RGBA where parts of it are transparent."""
     image = open_image(path)
     return image if image.mode in ("RGB", "RGBA") else image.convert("RGBA" if "A" in image.mode else "RGB")
 

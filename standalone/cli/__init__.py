@@ -28,6 +28,7 @@ COMMANDS = {
     "samplers": ("samplers", "the samplers, what they do and their options"),
     "schedules": ("schedules", "the noise schedules and their options"),
     "noises": ("noises", "the types of noise that samplers can add to their steps"),
+    "preprocess": ("preprocess", "the hint of a picture for a ControlNet; alone: the preprocessors"),
     "inspect": ("inspect_file", "what a weights file or a picture is"),
 }
 DEFAULT = "txt2img"

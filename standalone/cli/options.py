@@ -12,6 +12,7 @@ from typing import Any
 from ..images import RESIZE
 from ..like import LIKE
 from ..naming import FIELDS, FORMATS
+from .control_options import add_control
 from .lora_options import add_loras
 from .parser import Parser, assignment, choice, named, number, size
 from .schedule_options import SCHEDULE, SIZES, add_schedule, add_sizes
@@ -57,6 +58,7 @@ DRAWING = (
     "options",
     "clip_skip",
     "loras",
+    "control",
     *SIZES,
     "emphasis",
     "noise",
@@ -85,6 +87,7 @@ def parser(command: str, description: str) -> Parser:
     _noise(drawing)
     add_sizes(made)
     add_loras(made)
+    add_control(made)
     add_model(made)
     add_running(made)
     _how_many(add_output(made))
