@@ -20,8 +20,8 @@ PROMPTS = (
 GUIDANCE = 4.0
 
 
-def bundled(images: int) -> tuple[NoiseLevels, list[Case]]:
-    """The model's levels and one case."""
+def bundled(images: int, fine: int = 500) -> tuple[NoiseLevels, list[Case]]:
+    """The model's levels and one case; `fine` steps lead to its end."""
     pipe = Pipeline.load()
     prompts = [PROMPTS[i % len(PROMPTS)] for i in range(images)]
     size = (128, 128)
@@ -30,6 +30,6 @@ def bundled(images: int) -> tuple[NoiseLevels, list[Case]]:
     denoiser = Denoiser(pipe.model.unet, pipe.levels, pipe.model.info.prediction, pipe.model.dtype)
     walk = guided(denoiser, cond, uncond, GUIDANCE, 0.0)
     noise = torch.randn(images, 4, 16, 16, generator=torch.Generator().manual_seed(7))
-    sigmas = schedule("exponential", 500, pipe.levels)
+    sigmas = schedule("exponential", fine, pipe.levels)
     end = drive("dpmpp_2m", walk, noise * (1 + sigmas[0] ** 2) ** 0.5, sigmas, levels=pipe.levels)
     return pipe.levels, [Case(walk, noise, end.double())]
