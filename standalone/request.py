@@ -11,6 +11,7 @@ from ..controlnet.settings import Control
 from ..core.errors import OptionError, nearest
 from ..samplers.foreign import find_method
 from .control_text import read_controls, recorded
+from .auto import take_auto
 from .guidance_weight import check_guidance
 from .ip_adapter_text import read_requests
 from .like import filled
@@ -95,6 +96,7 @@ class Request:
         if self.steps is not None:
             _within("steps", self.steps, 1, MAX_STEPS)
         check_lists(self)
+        take_auto(self, info)
         take_own_levels(self)
         wanted([*(self.loras or ()), *(tag for prompt in self.prompts() for tag in tags(prompt))])
         check_noise(vars(self), find_method(self.sampler), self.options)

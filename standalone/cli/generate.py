@@ -96,9 +96,21 @@ def run(args: Namespace, required: Sequence[str] = ()) -> int:
         output.check_folder(job.target.folder)
         job.recording = state.recording(settings)
         pipe, digest = _load(job)
+        _say_choice(job, pipe)
         code = _draw_all(job, pipe, digest)
         _report(job, _sheet(job))
     return code
+
+
+def _say_choice(job: Job, pipe: Pipeline) -> None:
+    """What --sampler auto stands for, and why."""
+    from ..auto import choice_for
+    from ..request import Request
+
+    names = ("sampler", "steps", "guidance", "cfg", "cfg_interval", "schedule", "sigmas", "timesteps")
+    choice = choice_for(Request.of("", {n: job.settings[n] for n in names if n in job.settings}), pipe.info)
+    if choice is not None:
+        job.progress.note(f"sampler auto: {choice.reason}")
 
 
 def _draw_all(job: Job, pipe: Pipeline, digest: recipe.FileHash) -> int:

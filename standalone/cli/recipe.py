@@ -196,15 +196,17 @@ def check_names(settings: Settings) -> None:
     model loads.
     """
     from ... import samplers
+    from ...samplers.auto import AUTO
     from ..emphasis import find_emphasis
     from ..guidance_weight import check_guidance
     from ..noise_settings import check_noise
 
-    spec = _method(settings["sampler"])
-    settings["sampler"] = spec.name
+    auto = settings["sampler"] == AUTO  # is chosen when the model is known
+    spec = _method("euler" if auto else settings["sampler"])
+    settings["sampler"] = AUTO if auto else spec.name
     if settings.get("schedule"):
         settings["schedule"] = _registered(samplers.SCHEDULES, settings["schedule"]).name
-    if "schedule_options" in settings:
+    if "schedule_options" in settings and not spec.sigmas:
         steps = samplers.SCHEDULES[settings.get("schedule") or spec.default_schedule]
         settings["schedule_options"] = _checked(settings["schedule_options"], steps)
     known = {option.name: option for option in spec.options}
