@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..controlnet.settings import Control
 from ..core.errors import OptionError, nearest
 from ..samplers.foreign import find_method
-from .control_text import read_controls, recorded
 from .auto import take_auto
+from .control_text import read_controls, recorded
 from .guidance_weight import check_guidance
 from .ip_adapter_text import read_requests
 from .like import filled
