@@ -40,15 +40,15 @@ def read_control(given: str | Mapping[str, Any] | Control) -> Control:
     return control_of(split(given) if isinstance(given, str) else given)
 
 
-def from_file(path: str | Path) -> list[dict[str, Any]]:
-    """The tables of a JSON or TOML file: a list of them, or one under `control`."""
+def from_file(path: str | Path, key: str = "control") -> list[dict[str, Any]]:
+    """The tables of a JSON or TOML file: a list of them, or one under `key`."""
     path = Path(path).expanduser()
     try:
         text = path.read_text(encoding="utf-8")
         value = _toml(text, path) if path.suffix.lower() == ".toml" else json.loads(text)
     except (OSError, ValueError) as error:
         raise FileError(f"no controls can be read from it: {error}", path, "a JSON or TOML file") from error
-    value = value.get("control", [value]) if isinstance(value, dict) else value
+    value = value.get(key, [value]) if isinstance(value, dict) else value
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise FileError("no list of controls", path, "tables with model, image and settings")
     return value

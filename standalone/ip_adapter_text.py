@@ -1,4 +1,7 @@
-"""One image prompt as text, FILE:PICTURE[,PICTURE...][:SETTING=VALUE...], or as a table of the same names."""
+"""One image prompt as text, FILE:PICTURE[+PICTURE...][:SETTING=VALUE...], or as a table of the same names.
+
+`plus.safetensors:cat.png:weight=0.7:type=style:end=0.8`; a file of features may stand in the place of pictures.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,10 @@ if TYPE_CHECKING:
     from ..controlnet.ip_adapter import IPAdapter
 
 FEATURES = (".safetensors", ".ipadpt", ".pt", ".bin")  # endings of files with features instead of pictures
-_DRIVE = re.compile(r"(?<![^:,=])([A-Za-z]):(?=[\\/])")  # the colon of C:\ separates nothing
+_DRIVE = re.compile(r"(?<![^:+=])([A-Za-z]):(?=[\\/])")  # the colon of C:\ separates nothing
+_FILES = ("image", "negative", "mask", "face", "encoder")
 _BARE = ("each", "tiled")
+_PLAIN = (str, int, float, list, dict)  # what a JSON file may hold
 
 
 @dataclass(frozen=True)
@@ -36,13 +41,13 @@ class ImageRequest:
     encoder: str | Path | None = None
     version: int | None = None
     lora: float = 1.0
-    text: str | None = None  # what it was read from
+    given: str | dict[str, Any] | None = None  # what it was read from, where that can be written down
 
     @property
-    def recorded(self) -> str:
+    def recorded(self) -> str | dict[str, Any]:
         """What a picture's settings say of it; made of objects in Python it is named, not repeatable."""
-        if self.text is not None:
-            return self.text
+        if self.given is not None:
+            return self.given
         model = self.model if isinstance(self.model, (str, Path)) else self.model.file.source
         return f"{model}:(pictures given in Python):weight={','.join(f'{w:g}' for w in self.prompt.weights)}"
 
@@ -52,8 +57,9 @@ def read_request(given: str | Mapping[str, Any] | ImageRequest) -> ImageRequest:
     if isinstance(given, ImageRequest):
         return given
     if isinstance(given, str):
-        return _of(_split(given), given)
-    return _of(dict(given), None)
+        return _of(split(given), given)
+    plain = all(isinstance(value, _PLAIN) for value in given.values())
+    return _of(dict(given), dict(given) if plain else None)
 
 
 def read_requests(given: Any, batch: int) -> list[ImageRequest] | None:
@@ -66,8 +72,8 @@ def read_requests(given: Any, batch: int) -> list[ImageRequest] | None:
     return requests
 
 
-def _split(text: str) -> dict[str, Any]:
-    words = [word.replace("\0", ":") for word in _DRIVE.sub("\\1\0", text).split(":")]
+def split(text: str) -> dict[str, Any]:
+    words = _words(text)
     if len(words) < 2 or not words[0]:
         raise OptionError(f"image prompt {text!r}", expected="FILE:PICTURE[:SETTING=VALUE...]")
     table: dict[str, Any] = {"model": words[0], **({"image": words[1]} if words[1] else {})}
@@ -79,7 +85,27 @@ def _split(text: str) -> dict[str, Any]:
     return table
 
 
-def _of(table: dict[str, Any], text: str | None) -> ImageRequest:
+def _words(text: str) -> list[str]:
+    return [word.replace("\0", ":") for word in _DRIVE.sub("\\1\0", text).split(":")]
+
+
+def portable(text: str, shorten: Callable[[str], str]) -> str:
+    """The text with its paths in a form that works from any folder."""
+
+    def short(word: str) -> str:
+        name, equals, value = word.partition("=")
+        if equals and name not in _FILES:
+            return word
+        return name + equals + _shortened(value, shorten) if equals else _shortened(word, shorten)
+
+    return ":".join(map(short, _words(text)))
+
+
+def _shortened(paths: str, shorten: Callable[[str], str]) -> str:
+    return "+".join(map(shorten, paths.split("+")))
+
+
+def _of(table: dict[str, Any], given: str | dict[str, Any] | None) -> ImageRequest:
     model = table.pop("model", None)
     if model is None:
         raise OptionError(
@@ -89,7 +115,7 @@ def _of(table: dict[str, Any], text: str | None) -> ImageRequest:
     for name, kind in (("version", int), ("lora", float)):
         if name in own:
             own[name] = _read(name, own[name], kind)
-    return ImageRequest(model, prompt_of(table), text=text, **own)
+    return ImageRequest(model, prompt_of(table), given=given, **own)
 
 
 def prompt_of(table: Mapping[str, Any]) -> ImagePrompt:
@@ -146,7 +172,8 @@ def _layers(name: str, value: Any) -> dict[str, Any]:
 
 def _many(value: Any) -> list[Any]:
     if isinstance(value, str):
-        return [word for word in value.split(",") if word]
+        whole = Path(value).expanduser().exists()
+        return [value] if whole else [word for word in value.split("+") if word]
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 

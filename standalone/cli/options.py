@@ -13,6 +13,7 @@ from ..images import RESIZE
 from ..like import LIKE
 from ..naming import FIELDS, FORMATS
 from .control_options import add_control
+from .ip_adapter_options import add_ip_adapter
 from .lora_options import add_loras
 from .parser import Parser, assignment, choice, named, number, size
 from .schedule_options import SCHEDULE, SIZES, add_schedule, add_sizes
@@ -58,6 +59,7 @@ DRAWING = (
     "options",
     "clip_skip",
     "loras",
+    "ip_adapter",
     "control",
     *SIZES,
     "emphasis",
@@ -87,6 +89,7 @@ def parser(command: str, description: str) -> Parser:
     _noise(drawing)
     add_sizes(made)
     add_loras(made)
+    add_ip_adapter(made)
     add_control(made)
     add_model(made)
     add_running(made)

@@ -13,7 +13,7 @@ from typing import Any
 from ...core.errors import FileError, OptionError, nearest
 from .. import metadata, output
 from ..like import filled
-from . import control_options, lora_options, state
+from . import control_options, ip_adapter_options, lora_options, state
 from .options import DEFAULTS, LOADING
 
 Settings = dict[str, Any]
@@ -148,6 +148,8 @@ def _fits(name: str, value: Any) -> bool:
         return isinstance(value, list) and all(type(number) in (int, float) for number in value)
     if name == control_options.NAME:
         return control_options.usable(value)
+    if name == ip_adapter_options.NAME:
+        return isinstance(value, list) and all(isinstance(one, (str, dict)) for one in value)
     if name in ("embeddings", *lora_options.LISTS):
         return isinstance(value, list) and all(isinstance(path, str) for path in value)
     return (
@@ -219,6 +221,7 @@ def check_names(settings: Settings) -> None:
     check_guidance(settings.get("guidance", "cfg"), settings.get("cfg"), settings.get("cfg_interval"))
     check_noise(settings, spec, settings["options"])
     lora_options.check(settings)
+    ip_adapter_options.check(settings)
     control_options.check(settings)
 
 
@@ -260,6 +263,7 @@ def recorded(result: Mapping[str, Any], settings: Settings, model: Settings) -> 
         if name in kept:
             kept[name] = portable(kept[name])
     lora_options.portable(kept, portable)
+    ip_adapter_options.portable(kept, portable)
     control_options.portable(kept, portable)
     if "embeddings" in kept:
         kept["embeddings"] = [portable(path) for path in kept["embeddings"]]
