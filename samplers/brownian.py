@@ -17,7 +17,7 @@ import numpy as np
 from .counter import normals
 
 LEVELS = 8  # midpoints below an octave: neighbours in a schedule of 1000 steps lie in different cells
-BITS = 16  # places are rounded to 2^-16 of their octave: sigmas that differ by rounding share one
+BITS = 12  # places are rounded to 2^-12 of their octave: sigmas of a host in single precision share one with ours
 LOWEST = -24  # below 2^LOWEST lies one cell, divided like an octave
 COARSE = 4  # levels whose draws neighbouring places often share
 RECENT_DRAWS, RECENT_PLACES = 8, 3

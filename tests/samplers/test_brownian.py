@@ -109,7 +109,7 @@ def test_the_two_halves_meet() -> None:
     path, shares = SharePath(9, SIZE), [1e-7, 0.2, 0.49, 0.5, 0.53, 0.9, 1 - 1e-7, 1.0]
     steps = [path.step((a, 1 - a), (b, 1 - b)) * math.sqrt(b - a) for a, b in pairwise(shares)]
     whole = path.step((shares[0], 1 - shares[0]), (1.0, 0.0)) * math.sqrt(1 - shares[0])
-    np.testing.assert_allclose(sum(steps), whole, atol=1e-4)
+    np.testing.assert_allclose(sum(steps), whole, atol=2e-3)  # ends are rounded to 2^-12 of an octave
     for step, (a, b) in zip(steps, pairwise(shares), strict=True):
         assert step.std() == pytest.approx(math.sqrt(b - a), rel=0.03)
     correlations = np.corrcoef(np.stack(steps))[np.triu_indices(len(steps), 1)]

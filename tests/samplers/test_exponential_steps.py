@@ -144,5 +144,5 @@ def test_on_one_path_the_number_of_steps_does_not_matter(
         ends.append(
             drive(name, lambda x, s: x * 0 + 0.3, x, sigmas, levels=levels, noise=noise, options=options)
         )
-    torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-5)
     assert ends[0].std() > 0.5 * levels.sigma_min
