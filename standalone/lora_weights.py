@@ -36,8 +36,7 @@ def _by_component(weights: Mapping[str, Any], targets: Targets) -> Strength:
     if isinstance(unet, Mapping):
         blocks, unet = _by_block(unet, targets), 1.0
     text = _number(weights.get("text_encoder", 1.0), "text_encoder")
-    second = weights.get("text_encoder_2")
-    text_2 = None if second is None else _number(second, "text_encoder_2")
+    text_2 = _number(weights.get("text_encoder_2", 1.0), "text_encoder_2")
     return Strength(_number(unet, "unet"), text, text_2, blocks)
 
 
