@@ -46,7 +46,7 @@ def solver_of(
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         states.append(x.flatten())
-        return unit(len(states))
+        return unit(min(len(states), steps))
 
     states.append(drive(sampler, denoise, unit(0), sigmas, levels=levels, options=options).flatten())
     if len(states) != steps + 1:
