@@ -13,11 +13,13 @@ from torch import nn
 
 from .. import __version__
 from ..core.errors import FileError, OptionError, nearest
-from ..standalone.folder import read_json
+from ..standalone.folder import COMPONENTS, read_json
 from ..standalone.hub import Hub
 from ..standalone.source import locate
 from .component import refuse_unknown
 
+# components that some pipelines have, fetched where the repository has them and nobody gave None for them
+EXTRA = ("safety_checker", "depth_estimator")
 Self = TypeVar("Self", bound="DiffusionPipeline")
 
 
@@ -59,7 +61,8 @@ class DiffusionPipeline:
         FileError, MissingPartError; OptionError for an unknown class, component or argument.
         """
         source = os.fspath(pretrained_model_name_or_path)
-        hub = Hub(revision, token, local_files_only or None)
+        extra = tuple(name for name in EXTRA if given.get(name, name) is not None)
+        hub = Hub(revision, token, local_files_only or None, (*COMPONENTS, *extra))
         path = locate(source, None, variant, hub)
         index = read_index(path)
         made = cls.wanted(index, path)
@@ -156,6 +159,17 @@ class DiffusionPipeline:
         from tqdm.auto import tqdm
 
         return tqdm(total=total, **self.progress_options)
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], variant: str | None = None, **idle: Any
+    ) -> None:
+        """Write a folder in diffusers' layout, which diffusers loads too. FileError where it cannot be."""
+        from .saving import save_pipeline
+
+        refuse_unknown(
+            type(self), {k: v for k, v in idle.items() if k not in ("safe_serialization", "max_shard_size")}
+        )
+        save_pipeline(self, save_directory, variant)
 
     def to_json_string(self) -> str:
         """model_index.json: the class, and of each component the library and class."""

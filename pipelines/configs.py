@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from ..core.unet_config import UNetConfig
 from ..standalone.vae import VAEConfig
+
+EDM_SCALE = 0.5  # the deviation that latents with a mean and deviation of their own are brought to
 
 
 def unet_config(c: UNetConfig, sample_size: int) -> dict[str, Any]:
@@ -35,8 +39,8 @@ def unet_config(c: UNetConfig, sample_size: int) -> dict[str, Any]:
     return config
 
 
-def vae_config(c: VAEConfig, scaling_factor: float, shift_factor: float = 0.0) -> dict[str, Any]:
-    """The config.json of an AutoencoderKL with these sizes."""
+def vae_config(c: VAEConfig, scale: float | Tensor, shift: float | Tensor = 0.0) -> dict[str, Any]:
+    """The config.json of an AutoencoderKL with these sizes; the UNet sees (latent - shift) * scale."""
     levels = len(c.ch_mult)
     config: dict[str, Any] = {
         "in_channels": c.in_channels,
@@ -47,13 +51,22 @@ def vae_config(c: VAEConfig, scaling_factor: float, shift_factor: float = 0.0) -
         "layers_per_block": c.num_res_blocks,
         "latent_channels": c.z_channels,
         "sample_size": 512,
-        "scaling_factor": scaling_factor,
-    }
-    if shift_factor:
-        config["shift_factor"] = shift_factor
+    } | _scaling(scale, shift)
     if c.embed_dim is None:
         config |= {"use_quant_conv": False, "use_post_quant_conv": False}
     return config
+
+
+def _scaling(scale: float | Tensor, shift: float | Tensor) -> dict[str, Any]:
+    """One scale and shift, or latents_mean and latents_std where each channel has its own."""
+    if isinstance(scale, Tensor) and isinstance(shift, Tensor):
+        std = EDM_SCALE / scale
+        return {
+            "scaling_factor": EDM_SCALE,
+            "latents_mean": shift.flatten().tolist(),
+            "latents_std": std.flatten().tolist(),
+        }
+    return {"scaling_factor": float(scale)} | ({"shift_factor": float(shift)} if shift else {})
 
 
 def _one(values: list[int]) -> int | list[int]:

@@ -19,7 +19,7 @@ from ..standalone.text import TextEncoder
 from ..standalone.textual_inversion import Embeddings
 from . import arguments
 from .base import DiffusionPipeline, load_scheduler
-from .component import folder_config
+from .component import folder_config, refuse_unknown
 from .configs import unet_config, vae_config
 from .loop import Guide, Loop, check_told, set_timesteps
 from .models import AutoencoderKL, UNet2DConditionModel, refuse_attention_arguments
@@ -90,16 +90,50 @@ class LatentPipeline(DiffusionPipeline):
         loaded = cls.wrapped(model, configs)
         if "scheduler" not in components:
             loaded["scheduler"] = load_scheduler(path)
+        if "safety_checker" in cls.parts and "safety_checker" not in components:
+            loaded["safety_checker"] = cls.checker(path)
         zero = {"force_zeros_for_empty_prompt": bool(index.get("force_zeros_for_empty_prompt", False))}
         return cls(**{**loaded, **zero, **components})
+
+    @staticmethod
+    def checker(path: Path) -> Any:
+        """The folder's safety checker, None where it ships none."""
+        folder = path / "safety_checker"
+        if not folder.is_dir():
+            return None
+        from .safety import StableDiffusionSafetyChecker
+
+        return StableDiffusionSafetyChecker.from_pretrained(folder)
+
+    @classmethod
+    def from_single_file(
+        cls: type[Self],
+        pretrained_model_link_or_path: str | os.PathLike[str],
+        torch_dtype: torch.dtype | None = None,
+        scheduler: Any = None,
+        **components: Any,
+    ) -> Self:
+        """From one .safetensors or .ckpt file; the scheduler is DDIM with what the file says of its prediction.
+
+        FileError, MissingPartError; OptionError for an unknown component.
+        """
+        from .single_file import scheduler_of
+
+        refuse_unknown(cls, {name: None for name in components if name not in cls.parts})
+        model = load_model(os.fspath(pretrained_model_link_or_path), dtype=torch_dtype or torch.float32)
+        pipe = cls(
+            **{**cls.wrapped(model, {}), "scheduler": scheduler or scheduler_of(model.info), **components},
+            force_zeros_for_empty_prompt=model.info.family == "sdxl",
+        )
+        pipe.source = os.fspath(pretrained_model_link_or_path)
+        return pipe
 
     @classmethod
     def wrapped(cls, model: Model, configs: Mapping[str, Any]) -> dict[str, Any]:
         """A loaded model's networks as components."""
         sample = model.info.native_size // model.vae.factor
-        scale, shift = (value if isinstance(value, float) else 1.0 for value in (model.scale_factor, 0.0))
         unet = configs.get("unet") or unet_config(model.unet.config, sample)
-        vae = configs.get("vae") or vae_config(model.vae.config, scale, shift)
+        vae = configs.get("vae") or vae_config(model.vae.config, model.scale_factor, model.shift_factor)
         texts = {"text_encoder": model.texts[0] if model.texts else None}
         if len(model.texts) > 1:
             texts["text_encoder_2"] = model.texts[1]

@@ -147,8 +147,8 @@ def set_timesteps(
 
 def from_strength(scheduler: Any, steps: int, strength: float) -> Tensor:
     """The last `strength` of the timesteps, where image-to-image starts. OptionError outside (0, 1]."""
-    if not 0.0 <= strength <= 1.0:
-        raise OptionError(f"strength {strength:g}", expected="0 to 1")
+    if not 0.0 < strength <= 1.0:
+        raise OptionError(f"strength {strength:g}", expected="above 0, at most 1")
     skipped = max(steps - min(int(steps * strength), steps), 0)
     start = skipped * scheduler.order
     left = scheduler.timesteps[start:]

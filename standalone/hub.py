@@ -158,7 +158,11 @@ def _pipeline_files(
     found += [
         n for n in names if n.startswith(("tokenizer/", "tokenizer_2/")) and n.split("/")[-1] in TOKENIZER
     ]
-    found += [name for name in names if name == "scheduler/scheduler_config.json"]
+    found += [
+        name
+        for name in names
+        if name in ("scheduler/scheduler_config.json", "feature_extractor/preprocessor_config.json")
+    ]
     seen: set[str] = set()
     for component in components:
         files = [

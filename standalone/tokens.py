@@ -49,6 +49,10 @@ class Tokenizer:
         """Writes vocab.json and merges.txt, as a model folder's tokenizer/ has them."""
         self._library.model.save(str(folder))
 
+    def word(self, token: int | None) -> str:
+        """The text of a token's id; the end token's for None."""
+        return self._library.id_to_token(self.end if token is None else token) or END
+
     @property
     def vocab_size(self) -> int:
         return self._library.get_vocab_size()
