@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,8 @@ _PLACE = re.compile(
 Projection = Literal["q", "k", "v"]
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """Which projection a module shifts."""
 
     block: Block
@@ -55,10 +57,13 @@ class Module(nn.Module):
             out, width, kernel, _ = found
             convolutions += [nn.Conv2d(width, out, kernel, stride=kernel), nn.ReLU()]
         self.conditioning1 = nn.Sequential(*convolutions[:-1])
-        for name in ("down", "mid", "up"):
-            out, width = shapes[f"{name}.0.weight"][:2]
-            layers = [nn.Linear(width, out)] if name == "up" else [nn.Linear(width, out), nn.ReLU()]
-            setattr(self, name, nn.Sequential(*layers))
+        sizes = [shapes[f"{name}.0.weight"] for name in ("down", "mid", "up")]
+        down, mid, up = (nn.Linear(size[1], size[0]) for size in sizes)
+        self.down, self.mid, self.up = (
+            nn.Sequential(down, nn.ReLU()),
+            nn.Sequential(mid, nn.ReLU()),
+            nn.Sequential(up),
+        )
 
     def condition(self, hint: Tensor) -> Tensor:
         """The hint [b, 3, H, W] as tokens [b, n, width], the same in every step."""

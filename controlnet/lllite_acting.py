@@ -32,7 +32,7 @@ class LLLiteActing(Acting):
         self._names: dict[tuple[Block, int, Attention], dict[Projection, str]] = {}
         for name, place in network.places.items():
             self._check(name, place.block, place.index)
-            self._names.setdefault(place[:3], {})[place.projection] = name
+            self._names.setdefault((place.block, place.index, place.attention), {})[place.projection] = name
 
     def _check(self, name: str, block: Block, index: int) -> None:
         depth = {block: depth for block, depth, _ in self.host.config.transformers()}.get(block, 0)

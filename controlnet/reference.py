@@ -155,7 +155,9 @@ def adain_order(config: UNetConfig, strength: float) -> list[Block]:
         inputs += [n + i for i in range(blocks) if level]
         n += blocks + 1
     outputs = range(sum(blocks + 1 for blocks in config.num_res_blocks[1:]))
-    places: list[Block] = [("middle", 0)] if strength > 0 else []
-    places += [("input", n) for k, n in enumerate(inputs) if 2 * (1 - k / len(inputs)) < strength]
-    places += [("output", n) for k, n in enumerate(outputs) if 2 * k / len(outputs) < strength]
-    return places
+    thresholds: dict[Block, float] = {("middle", 0): 0.0}
+    for k, number in enumerate(inputs):
+        thresholds["input", number] = 2 * (1 - k / len(inputs))
+    for number in outputs:
+        thresholds["output", number] = 2 * number / len(outputs)
+    return [place for place, threshold in thresholds.items() if threshold < strength]

@@ -53,7 +53,8 @@ class ControlNetActing(Residual):
         self.network = network
         check_family(network, host, control)
         count = len(network.zero_convs)
-        self.places: list[Block] = [("output", count - 1 - n) for n in range(count)] + [("middle", 0)]
+        self.places: list[Block] = [("output", count - 1 - n) for n in range(count)]
+        self.places.append(("middle", 0))
         self.weights = output_weights(control, len(self.places))
         self._features: dict[Any, Any] = {}
 

@@ -43,7 +43,8 @@ class Share:
     def inputs(self, inputs: Inputs) -> Inputs:
         """The same evaluation for those rows alone."""
         vector = None if inputs.vector is None else self.taken(inputs.vector)
-        return Inputs(*(self.taken(x) for x in (inputs.x, inputs.timesteps, inputs.context)), vector)
+        taken = self.taken
+        return Inputs(taken(inputs.x), taken(inputs.timesteps), taken(inputs.context), vector)
 
     def repeated(self, x: Tensor) -> Tensor:
         """One row an image -> one a row that it acts on."""

@@ -47,11 +47,15 @@ class StyleActing(Acting):
     @torch.no_grad()
     def tokens(self, like: Tensor) -> Tensor:
         """[n, tokens, width], encoded once."""
-        if self._tokens is None:
+        found = self._tokens
+        if found is None:
             vision: Callable[[object], Tensor] = self.host.vision  # type: ignore[assignment]
             hidden = torch.cat([vision(image) for image in self.pictures()])
-            self._tokens = self.network(hidden.to(self.network.proj))
-        return self._tokens.to(like)
+            found = self._tokens = self._encoded(hidden)
+        return found.to(like)
+
+    def _encoded(self, hidden: Tensor) -> Tensor:
+        return self.network(hidden.to(self.network.proj))
 
     def _longer(self, q: Tensor, k: Tensor, v: Tensor, info: StepInfo) -> tuple[Tensor, Tensor, Tensor]:
         strength, share = self.strength(info), self.share(info)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..controlnet.acting import Acting
 from ..controlnet.clip_vision import ImageEncoder
+from ..controlnet.files import open_control
 from ..controlnet.host import Host
 from ..controlnet.ip_image import pixels
 from ..controlnet.model import ControlModel, acting
@@ -97,6 +98,13 @@ def locate_control(source: str | Path, hub: Hub | None = None) -> Path:
     if not path.is_dir():
         return path
     return path / _chosen([file.name for file in path.iterdir() if file.is_file()], source)
+
+
+def check_file(source: str | Path | ControlModel) -> None:
+    """FileError where a local file is none of a control; what lies on the hub is not asked for."""
+    local = not (isinstance(source, str) and is_hub_id(source)) or Path(source).expanduser().exists()
+    if not isinstance(source, ControlModel) and str(source) not in REFERENCE and local:
+        open_control(locate_control(source))
 
 
 def _chosen(names: Sequence[str], source: object) -> str:

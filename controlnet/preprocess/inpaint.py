@@ -24,5 +24,5 @@ def inpaint(image: Image.Image, hole: Image.Image | str | None = None) -> Image.
     out = image.convert("RGBA")
     if hole is not None:
         mask = (hole if isinstance(hole, Image.Image) else Image.open(hole)).convert("L").resize(image.size)
-        out.putalpha(mask.point(lambda value: 0 if value >= 128 else 255))
+        out.putalpha(mask.point([255] * 128 + [0] * 128))
     return out

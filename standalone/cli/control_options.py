@@ -31,15 +31,17 @@ def usable(value: Any) -> bool:
 
 
 def check(settings: Settings) -> None:
-    """Reads every control and its pictures, before any model loads; @FILE becomes what stands in it."""
+    """Reads every control, its pictures and its file's header, before any model loads; @FILE becomes what it says."""
     if not settings.get(NAME):
         return
+    from ..control import check_file
     from ..control_text import from_file, read_controls
 
     given: list[Any] = []
     for one in settings[NAME]:
         given += from_file(one[1:]) if isinstance(one, str) and one.startswith("@") else [one]
-    read_controls(given)
+    for control in read_controls(given):
+        check_file(control.model)
     settings[NAME] = given
 
 
@@ -52,9 +54,7 @@ def portable(settings: Settings, shorten: Callable[[str], str]) -> None:
     def one(given: Any) -> Any:
         if isinstance(given, str):
             return text(given, shorten)
-        return {
-            k: shorten(v) if k in ("model", "image", "mask") and isinstance(v, str) else v
-            for k, v in given.items()
-        }
+        paths = {k: shorten(given[k]) for k in ("model", "image", "mask") if isinstance(given.get(k), str)}
+        return given | paths
 
     settings[NAME] = [one(given) for given in settings[NAME]]
