@@ -25,7 +25,8 @@ def locate_ip_adapter(
     """
     given = {"subfolder": subfolder, "weight_name": weight_name}
     parts = str(source).split("/")
-    if not Path(source).expanduser().exists() and len(parts) > 2 and parts[-1].lower().endswith(SUFFIXES):
+    here = Path(source).expanduser().exists() or not is_hub_id("/".join(parts[:2]))
+    if not here and len(parts) > 2 and parts[-1].lower().endswith(SUFFIXES):
         source = "/".join(parts[:2])
         given = {"subfolder": "/".join(parts[2:-1]) or None, "weight_name": parts[-1]}
     options = {name: value for name, value in given.items() if value}
