@@ -23,7 +23,8 @@ def put_in(
 ) -> dict[str, str]:
     """Puts the adapters of a request on the model, and what textual inversions they bring within the prompt's reach.
 
-    ``more`` are those that other adapters bring. Answers name -> hash of each, for the picture's text. FileError, OptionError; the model is then as it was.
+    ``more`` are those that other adapters bring. Answers name -> hash of each, for the picture's text. FileError,
+    OptionError; the model is then as it was.
     """
     acting: list[tuple[Bound, Strength]] = []
     hashes: dict[str, str] = {}

@@ -92,7 +92,10 @@ class Loras:
         return self._kept[key]
 
     def load(self, path: str | Path, name: str | None = None, force: bool = False) -> LoadReport:
-        """Load an adapter under a name; it acts at strength 1. FileError, OptionError for a name there is already."""
+        """Load an adapter under a name; it acts at strength 1, and those loaded before wait until `set` names them.
+
+        FileError, OptionError for a name there is already.
+        """
         if name is None:
             name = next(
                 f"default_{n}" for n in range(len(self.loaded) + 1) if f"default_{n}" not in self.loaded
@@ -102,9 +105,14 @@ class Loras:
                 f"an adapter is named {name!r} already", todo="give another name or delete that one"
             )
         bound = self.bind(path, force)
-        self.loaded[name] = bound
-        self.active[name] = Strength()
-        self._or_undo(lambda: self._drop(name))
+        before = self.active
+        self.loaded[name], self.active = bound, {name: Strength()}
+
+        def undo() -> None:
+            del self.loaded[name]
+            self.active = before
+
+        self._or_undo(undo)
         return bound.report
 
     def set(self, strengths: Mapping[str, Strength]) -> None:
@@ -151,7 +159,7 @@ class Loras:
 
         They stay until the next run asks for others: drawing many pictures merges once.
         """
-        if [(b.file.path, s) for b, s in acting] == [(b.file.path, s) for b, s in self._of_run]:
+        if acting == self._of_run:
             return
         before, self._of_run = self._of_run, acting
         self._or_undo(lambda: setattr(self, "_of_run", before))

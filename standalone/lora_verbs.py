@@ -33,7 +33,8 @@ class LoraVerbs:
         local_files_only: bool | None = None,
         force: bool = False,
     ) -> LoadReport:
-        """Load an adapter from a file, a folder, a hub id or by its name in the folders of adapters; it acts at once.
+        """Load an adapter: a file, a folder, a hub id, or a name in the folders of adapters. It acts at once, and those
+        loaded before wait until `set_adapters` names them.
 
         Answers what was found; ``force`` applies what fits of a file made for another model. FileError, OptionError.
         """
