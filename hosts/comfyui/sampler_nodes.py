@@ -126,7 +126,8 @@ def sampler_node(spec: SamplerSpec) -> type[Node]:
     noisy = spec.stochastic or spec.noise_option is not None
 
     def input_types(cls: type) -> dict[str, dict[str, Field]]:
-        return {"required": fields_of(spec.options), "optional": dict(NOISE_FIELDS) if noisy else {}}
+        # optional, so that a workflow saved before an option came still runs
+        return {"required": {}, "optional": fields_of(spec.options) | (NOISE_FIELDS if noisy else {})}
 
     def make(self: Node, **widgets: Any) -> tuple[Any]:
         options = values_of(spec.options, widgets)

@@ -88,7 +88,7 @@ def schedule_node(spec: ScheduleSpec) -> type[Node]:
     """The node of one schedule."""
 
     def input_types(cls: type) -> dict[str, dict[str, Field]]:
-        return {"required": WALK_FIELDS | fields_of(spec.options)}
+        return {"required": dict(WALK_FIELDS), "optional": fields_of(spec.options)}
 
     def make(self: Node, model: Any, steps: int, denoise: float, **widgets: Any) -> tuple[Tensor]:
         return (sigmas_of(spec, model, steps, denoise, values_of(spec.options, widgets)),)

@@ -68,7 +68,7 @@ class Host:
 @contextmanager
 def served(checkout: Path, folder: Path, packs: dict[str, Path]) -> Iterator[Host]:
     """ComfyUI of `checkout` on a free port, with its folders in `folder` and `packs` as its custom nodes."""
-    (folder / "custom_nodes").mkdir(parents=True)
+    (folder / "custom_nodes").mkdir(parents=True, exist_ok=True)
     for name, pack in packs.items():
         (folder / "custom_nodes" / name).symlink_to(pack, target_is_directory=True)
     with socket.socket() as free:

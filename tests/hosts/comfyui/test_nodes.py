@@ -114,6 +114,16 @@ def test_a_schedules_node_gives_its_sigmas(spec) -> None:
     assert torch.equal(sigmas, any_sigmas)
 
 
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("spec", [*SAMPLERS, *SCHEDULES], ids=lambda spec: spec.name)
+def test_options_may_be_left_out(spec) -> None:
+    """An option that comes later must not break a workflow saved before."""
+    name = f"SigmaGraftSampler_{spec.name}" if spec in list(SAMPLERS) else schedule_id(spec)
+    types = NODES[name].INPUT_TYPES()
+    assert {option.name for option in spec.options} <= set(types["optional"])
+    assert set(types["required"]) <= {"model", "steps", "denoise"}
+
+
 def test_widgets_show_infinity_and_take_it_back() -> None:
     option = Option("top", math.inf, 0.0, math.inf)
     kind, told = field_of(option)

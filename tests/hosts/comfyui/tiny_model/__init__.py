@@ -118,8 +118,9 @@ class TinySave:
     def make(self, samples, name):
         import folder_paths
 
-        path = os.path.join(folder_paths.get_output_directory(), name + ".json")
-        with open(path, "w", encoding="utf-8") as file:
+        folder = folder_paths.get_output_directory()
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, name + ".json"), "w", encoding="utf-8") as file:
             json.dump(samples["samples"].tolist(), file)
         return {}
 
