@@ -27,7 +27,7 @@ class Course:
         told: sigma -> what the network is told.
         options: the sampler's.
         finish: what the finished latent is multiplied by.
-        span: sigmas that a Brownian tree spans; those of the walk, or more.
+        span: the sigmas that a Brownian tree spans, those of the walk or more, as the system has rounded them.
         eager: every step draws noise, be it used or not.
     """
 

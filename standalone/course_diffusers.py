@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import schedulers
 from ..samplers import SCHEDULES, NoiseLevels, SamplerSpec
 from ..samplers.levels import FlowLevels
+from ..schedulers import spacing
 from .course import Course
 from .folder import read_json
 from .like import Like
@@ -111,9 +114,19 @@ def diffusers_course(
         _told(known, levels),
         options | like.options_for(spec.name, request.options),
         finish=1 / math.hypot(walk[-1], 1.0) if unit else 1.0,
-        span=ratios,
+        span=_singles(scheduler, ratios),
         eager=scheduler.row.eager,
     )
+
+
+def _singles(scheduler: Any, ratios: list[float]) -> list[float]:
+    """`ratios` as diffusers rounds them: lines between the entries of its table, in single precision."""
+    if not scheduler.row.brownian or any(scheduler.config.get(switch) for switch in spacing.SWITCHES):
+        return ratios
+    kept = scheduler.alphas_cumprod
+    entries = (((1 - kept) / kept) ** 0.5).numpy()
+    plan, _ = scheduler.laid
+    return np.interp(plan.grid.times, np.arange(len(entries)), entries).astype(np.float32).tolist()
 
 
 def _scheduler(request: Request, spec: SamplerSpec, levels: NoiseLevels, model: Model) -> Any:

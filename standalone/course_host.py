@@ -13,6 +13,7 @@ from ..samplers.levels import DiscreteLevels
 from .course import Course
 from .course_timesteps import lcm_levels, timestep_course
 from .like import Like
+from .single import singles, table
 from .steps import USUAL_STEPS, fitted_options, own_list
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def told(levels: NoiseLevels, whole: bool) -> Callable[[float], float]:
 def _sigmas(
     like: Like, request: Request, spec: SamplerSpec, levels: NoiseLevels, model: Model
 ) -> tuple[list[float], list[float]]:
-    """(all sigmas of the schedule, those that are walked)."""
+    """(all sigmas of the schedule in single precision, those that are walked)."""
     own = own_list(request, levels)
     if own is not None:
         return own, _last_steps(like, request, own) if request.image is not None else own
@@ -66,13 +67,15 @@ def _sigmas(
     name = like.schedule_for(spec.name, request.schedule, spec.default_schedule)
     request.schedule = name
     options = fitted_options(SCHEDULES[name], model.info, (request.width, request.height))
+    options |= request.schedule_options or {}
     extra = spec.name in like.discards
-    whole = schedule(name, steps + extra, levels, **options | (request.schedule_options or {}))
+    whole = schedule(name, steps + extra, levels, **options)
+    single = singles(whole, name, options, table(levels, by_ratio=like.course == "webui"))
     if extra:
-        del whole[-2]
+        del whole[-2], single[-2]
     if spec.name == "restart" and request.steps is not None and request.steps >= 20:  # A1111's own ramp
         whole = schedule("karras", steps, levels, sigma_max=whole[0], sigma_min=whole[-2])
-    return whole, _last_steps(like, request, whole) if request.image is not None else whole
+    return single, _last_steps(like, request, whole) if request.image is not None else whole
 
 
 def _last_steps(like: Like, request: Request, whole: list[float]) -> list[float]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,32 +45,6 @@ class BatchTree(TorchsdeNoise):
 
     def __call__(self, sigma: float, sigma_next: float) -> Tensor:
         return super().__call__(sigma, sigma_next)[0]
-
-
-def through_log(sigmas: Sequence[float]) -> Callable[[float], float]:
-    """A sigma as k-diffusion's DPM++ SDE hands it to its tree: exp(log sigma) in single precision.
-
-    One between two of `sigmas` is at a fraction of their way in log sigma. A tree rounds its times to 6 digits, so
-    what single precision makes of a logarithm decides which of two places an increment begins at.
-    """
-    known = [float(np.float32(sigma)) for sigma in sigmas if sigma > 0.0]
-    low, high = min(known), max(known)
-
-    def time(sigma: float) -> float:
-        single = torch.tensor(sigma, dtype=torch.float32)
-        above = [value for value in known if value > sigma * (1 + 1e-6)]
-        below = [value for value in known if value < sigma * (1 - 1e-6)]
-        here = len(above) + len(below) < len(known) or not above or not below
-        place = single.log().neg() if here else _between(above[-1], below[0], sigma)
-        return min(max(place.neg().exp().item(), low), high)
-
-    return time
-
-
-def _between(above: float, below: float, sigma: float) -> Tensor:
-    first, last = (torch.tensor(value, dtype=torch.float32).log().neg() for value in (above, below))
-    share = (math.log(above) - math.log(sigma)) / (math.log(above) - math.log(below))
-    return first + (last - first) * round(share, 5)
 
 
 class EagerNoise:

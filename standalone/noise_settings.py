@@ -15,7 +15,8 @@ from ..samplers.noise_paths import TorchsdeNoise
 from ..samplers.noise_types import adds_noise
 from ..samplers.spec import Noise
 from .like import Like, find_like
-from .like_noise import BatchNoise, BatchTree, EagerNoise, through_log
+from .like_noise import BatchNoise, BatchTree, EagerNoise
+from .single import places
 
 if TYPE_CHECKING:
     from .course import Course
@@ -93,9 +94,10 @@ def _together(like: Like, request: Request, sampler: SamplerSpec, images: BatchN
 
 def _tree(like: Like, request: Request, sampler: SamplerSpec, images: ImageNoise, course: Course) -> Noise:
     """torchsde's tree, in A1111 with the numbers of the generator, in ComfyUI one for the batch."""
+    sde = sampler.name == "dpmpp_sde"
     more: dict[str, Any] = {"device": images.device, "dtype": images.dtype}
+    more["time"] = places(course.span, through_log=sde and not like.together)
     if isinstance(images, BatchNoise):
         return BatchTree(images.seeds[0], images.count, images.shape, course.span, **more)
     kind = request.step_noise or request.noise if like.course == "webui" else "cpu"
-    time = through_log(course.span) if sampler.name == "dpmpp_sde" else None
-    return TorchsdeNoise(images.seeds, images.shape, course.span, kind=kind, time=time, **more)
+    return TorchsdeNoise(images.seeds, images.shape, course.span, kind=kind, **more)
