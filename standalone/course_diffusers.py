@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from .. import schedulers
 from ..samplers import SCHEDULES, NoiseLevels, SamplerSpec
@@ -123,10 +125,20 @@ def _singles(scheduler: Any, ratios: list[float]) -> list[float]:
     """`ratios` as diffusers rounds them: lines between the entries of its table, in single precision."""
     if not scheduler.row.brownian or any(scheduler.config.get(switch) for switch in spacing.SWITCHES):
         return ratios
-    kept = scheduler.alphas_cumprod
+    kept = _kept(scheduler)
     entries = (((1 - kept) / kept) ** 0.5).numpy()
     plan, _ = scheduler.laid
     return np.interp(plan.grid.times, np.arange(len(entries)), entries).astype(np.float32).tolist()
+
+
+def _kept(scheduler: Any) -> Tensor:
+    """alphas_cumprod, of betas whose roots are even in single precision."""
+    config = scheduler.config
+    if config["beta_schedule"] != "scaled_linear":
+        return scheduler.alphas_cumprod
+    ends = config["beta_start"] ** 0.5, config["beta_end"] ** 0.5
+    betas = torch.linspace(*ends, config["num_train_timesteps"], dtype=torch.float32) ** 2
+    return torch.cumprod(1.0 - betas, dim=0)
 
 
 def _scheduler(request: Request, spec: SamplerSpec, levels: NoiseLevels, model: Model) -> Any:
