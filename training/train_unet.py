@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,25 @@ class Words:
         return self.encoder(embeds, torch.zeros(len(tokens), dtype=torch.int64))[0]
 
 
+@dataclass(frozen=True)
+class Examples:
+    """Of one step: scenes, their noisy latents at timesteps t, the noise in them, sigma [b], the random sources."""
+
+    scenes: list[Scene]
+    x: Tensor
+    t: Tensor
+    eps: Tensor
+    sigma: Tensor
+    rng: np.random.Generator
+    noise: torch.Generator
+
+    def error(self, predicted: Tensor) -> Tensor:
+        """Weighted mean squared error of the predicted noise."""
+        d = predicted - self.eps
+        error = sum(weight * F.avg_pool2d(d, size).square().mean(dim=(1, 2, 3)) for size, weight in COARSE)
+        return (error * self.sigma.clamp(min=1.0) * (5 * self.sigma**2).clamp(max=1.0)).mean()
+
+
 class Task:
     """The loss of a step over the cache's latents."""
 
@@ -106,24 +126,27 @@ class Task:
             self.scenes[index] = scene_at(self.seed, index)
         return self.scenes[index]
 
-    def loss(self, unet: UNet, step: int) -> Tensor:
-        """Weighted mean squared error of the predicted noise."""
+    def examples(self, step: int) -> Examples:
+        """What a step is trained on."""
         rng, noise = generators(self.seed + 1, step, self.workers.rank)
         count = self.available(step)
         if step % 100 == 0:
             self.cache.wait(count)
         numbers = rng.integers(count, size=self.batch)
-        context = self.words.states([self.words.tokens(self.scene(int(i)), rng) for i in numbers])
+        scenes = [self.scene(int(i)) for i in numbers]
         x0 = (torch.from_numpy(self.latents[numbers].astype(np.float32)) - self.mean) / self.std
         share = (torch.arange(self.batch) + torch.rand(self.batch, generator=noise)) / self.batch
         t = (share * len(self.alphas)).long().clamp(max=len(self.alphas) - 1)
         eps = torch.randn(x0.shape, generator=noise)
         alpha = self.alphas[t][:, None, None, None]
         x = (alpha.sqrt() * x0 + (1 - alpha).sqrt() * eps).contiguous(memory_format=torch.channels_last)
-        d = unet(x, t, context) - eps
-        error = sum(weight * F.avg_pool2d(d, size).square().mean(dim=(1, 2, 3)) for size, weight in COARSE)
-        sigma = ((1 - alpha) / alpha).sqrt().flatten()
-        return (error * sigma.clamp(min=1.0) * (5 * sigma**2).clamp(max=1.0)).mean()
+        return Examples(scenes, x, t, eps, ((1 - alpha) / alpha).sqrt().flatten(), rng, noise)
+
+    def loss(self, unet: UNet, step: int) -> Tensor:
+        """Weighted mean squared error of the predicted noise."""
+        given = self.examples(step)
+        context = self.words.states([self.words.tokens(scene, given.rng) for scene in given.scenes])
+        return given.error(unet(given.x, given.t, context))
 
 
 def main() -> None:
