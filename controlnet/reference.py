@@ -36,7 +36,7 @@ _NO_VARIANCE = 1e-6
 
 class Reference(Acting):
     """`strength` chooses how many layers take part, those of the widest channels first: 1 is all of the attentions
-    and half of the blocks, 2 is all; `fidelity` in 0..1 is how much of the negative prompt's half stays as it is
+    and half of the blocks, above 2 is all; `fidelity` in 0..1 is how much of the negative prompt's half stays as it is
     without the reference.
     """
 
