@@ -30,7 +30,11 @@ LEAST, MOST = 2, 20  # steps
 FEWEST_PROMPTS = 4
 HELD_SEED = 500_000  # from the first seed of the fit to that of what is held out
 SCREENED = 12  # images that starts and general samplers are tried on
-TRIED, TRIAL_ROUNDS = 2, 2  # starts that are followed, for so many rounds, before one is chosen
+TRIED, TRIAL_ROUNDS = (
+    2,
+    2,
+)  # starts that are followed on SCREENED images, for so many rounds, before one is chosen
+WALKED = ("count", "held_out", "batch", "teacher")  # of the sizes: what decides the walks
 PATIENCE = 2  # rounds without a better held-out error after which the fit ends
 GAIN = 0.97  # of the best general sampler's error: at most this, or the fit is refused
 DIFFERENCE = {torch.float32: 2e-3, torch.float16: 1e-2, torch.bfloat16: 3e-2}
@@ -54,20 +58,21 @@ def calibrate(
     *,
     steps: int,
     sizes: Sizes | None = None,
-    state: Path | None = None,
+    folder: Path | None = None,
     progress: Progress | None = None,
     note: Note | None = None,
     **settings: Any,
 ) -> Calibration:
     """A solver of `steps` evaluations for this model, on `prompts` in turn (none: some of ours).
 
-    `settings` are those of `Pipeline.__call__`: negative, cfg, cfg_rescale, size, seed, loras. With `state` an
-    interrupted one goes on from that file. `progress` is told (evaluations of one image done, all about).
+    `settings` are those of `Pipeline.__call__`: negative, cfg, cfg_rescale, size, seed, loras. What is
+    walked is kept in a file in `folder`, from which an interrupted one goes on and another number of steps begins.
+    `progress` is told (evaluations of one image done, all about).
     OptionError where it cannot be fitted, or is no better than the best general sampler; NonFiniteError, OutOfMemory.
     """
     with memory_errors("calibrating", pipe.model.device), torch.no_grad():
         return Calibrating(
-            pipe, prompts, steps, sizes or Sizes(), state, progress, note or str, settings
+            pipe, prompts, steps, sizes or Sizes(), folder, progress, note or str, settings
         ).result()
 
 
@@ -80,7 +85,7 @@ class Calibrating:
         prompts: Sequence[str],
         steps: int,
         sizes: Sizes,
-        state: Path | None,
+        folder: Path | None,
         progress: Progress | None,
         note: Note,
         settings: dict[str, Any],
@@ -91,8 +96,9 @@ class Calibrating:
         self.count = Count(progress=progress)
         self.said = tuple(prompts) or prompts_for(pipe.model.source)
         self.facts = _facts(pipe, settings)
-        asked = {**self.facts, "steps": steps, "prompts": self.said, **vars(sizes)}
-        self.state = State(state, {**asked, "seed": settings.get("seed", 0)})
+        asked = {**self.facts, "prompts": self.said, **{name: getattr(sizes, name) for name in WALKED}}
+        self.state = State(folder, {**asked, **settings})
+        self.found = self.state.fits.setdefault(f"{steps} steps, {sizes.rounds} rounds", {})
         first = settings.pop("seed", 0)
         fit, held = parted(self.said)
         self.fit = list(self._batches(fit, sizes.count, first, settings))
@@ -102,11 +108,12 @@ class Calibrating:
         """All stages. Raises OptionError where the fit does not beat the general samplers."""
         self.note(self._estimate())
         self._teach()
-        if "starts" not in self.state.found:
+        if "starts" not in self.found:
             self._screen()
         self._follow()
-        found = self.state.found
-        self._refuse(found["best"]["held"], found["general"]["held"], found["general"]["label"])
+        self._refuse(
+            self.found["best"]["held"], self.found["general"]["held"], self.found["general"]["label"]
+        )
         return self._calibration()
 
     def _batches(
@@ -122,10 +129,13 @@ class Calibrating:
         each = seconds_each(self.fit[0])
         sizes, images = self.sizes, self.sizes.count
         shape = self._shape(self.levels.sigma_max)
-        a_round = images * (shape.evaluations() + 2 * self.steps) + sizes.held_out * self.steps
+        trial, full = (
+            n * (shape.evaluations() + 3 * self.steps) + (sizes.held_out + images) * self.steps
+            for n in (min(SCREENED, images), images)
+        )
         screen = (len(list(serving(self.levels))) + TRIED) * SCREENED * self.steps
-        rounds = sizes.rounds + (TRIED - 1) * TRIAL_ROUNDS
-        self.count.total = (images + sizes.held_out) * sizes.teacher + screen + rounds * a_round
+        self.count.total = (images + sizes.held_out) * sizes.teacher + screen
+        self.count.total += TRIED * TRIAL_ROUNDS * trial + max(sizes.rounds - TRIAL_ROUNDS, 0) * full
         minutes = self.count.total * each / 60
         return f"at most {self.count.total} evaluations of {each:.3g} s, {minutes:.1f} minutes"
 
@@ -159,7 +169,7 @@ class Calibrating:
         ways = [(self._error(way, self._some()), way) for way in self._ways()]
         ways.sort(key=lambda pair: pair[0])
         best = ways[0][1]
-        self.state.found["general"] = {"label": best.label, "held": self._error(best, self.held)}
+        self.found["general"] = {"label": best.label, "held": self._error(best, self.held)}
         starts = [self._solver(way) for _, way in ways[: 2 * TRIED]]
         levels = self.deviations.best(self.steps)
         starts += [solver_of("euler", levels, self.levels)]
@@ -169,7 +179,7 @@ class Calibrating:
             numbers = shape.numbers(solver)
             scored.append((self._fit_error(shape, numbers, self._some()), shape.first, numbers))
         scored.sort(key=lambda item: item[0])
-        self.state.found["starts"] = [
+        self.found["starts"] = [
             {"first": first, "numbers": numbers, "damping": 1e-3, "rounds": 0}
             for _, first, numbers in scored[:TRIED]
         ]
@@ -209,7 +219,7 @@ class Calibrating:
 
     def _follow(self) -> None:
         """Some rounds from each start, then the rest from the best of them."""
-        starts = self.state.found["starts"]
+        starts = self.found["starts"]
         for start in starts:
             while start["rounds"] < TRIAL_ROUNDS and self._round(start):
                 pass
@@ -224,8 +234,9 @@ class Calibrating:
             return False
         shape = self._shape(start["first"])
         difference = DIFFERENCE.get(self.pipe.model.dtype, 2e-3)
+        batches = self._some() if start["rounds"] < TRIAL_ROUNDS else self.fit
         fit = Fit(
-            shape, start["numbers"], self._sets(self.fit, shape.first), difference, damping=start["damping"]
+            shape, start["numbers"], self._sets(batches, shape.first), difference, damping=start["damping"]
         )
         start["ended"] = not fit.improve()
         start |= {"numbers": fit.numbers, "damping": fit.damping, "rounds": start["rounds"] + 1}
@@ -239,16 +250,15 @@ class Calibrating:
         fitted = self._fit_error(shape, start["numbers"], self.fit)
         held = self._fit_error(shape, start["numbers"], self.held)
         start["error"] = fitted
-        found = self.state.found
-        if held < found.get("best", {"held": math.inf})["held"]:
-            found["best"] = {
+        if held < self.found.get("best", {"held": math.inf})["held"]:
+            self.found["best"] = {
                 "first": shape.first,
                 "numbers": start["numbers"],
                 "fitted": fitted,
                 "held": held,
             }
             start["best_round"] = start["rounds"]
-        general = found["general"]
+        general = self.found["general"]
         self.note(
             f"round {start['rounds']}: error {fitted:.4f} fitted, {held:.4f} held out; "
             f"{general['label']} {general['held']:.4f}"
@@ -263,13 +273,12 @@ class Calibrating:
             )
 
     def _calibration(self) -> Calibration:
-        found = self.state.found
-        best = found["best"]
+        best = self.found["best"]
         solver = self._shape(best["first"]).solver(best["numbers"])
         assert solver is not None  # it has been walked
-        error = {"fitted": best["fitted"], "held_out": best["held"], "general": found["general"]["held"]}
+        error = {"fitted": best["fitted"], "held_out": best["held"], "general": self.found["general"]["held"]}
         walked = {"prompts": len(self.said), "images": self.sizes.count, "held_out": self.sizes.held_out}
-        facts = {**self.facts, "error": error, "general": found["general"]["label"], "walked": walked}
+        facts = {**self.facts, "error": error, "general": self.found["general"]["label"], "walked": walked}
         return Calibration(solver.sigmas, solver.rows, facts)
 
 

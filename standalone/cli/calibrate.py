@@ -18,7 +18,7 @@ SIZES = ("count", "held_out", "batch", "teacher", "rounds")
 
 
 def run(argv: Sequence[str]) -> int:
-    """Fit, then write the file; what is found on the way is kept beside it until then."""
+    """Fit, then write the file; the walks are kept beside it, for another number of steps or after a stop."""
     from ...samplers.calibration_file import SUFFIX, save_calibration
 
     args = _parser().parse(argv)
@@ -32,19 +32,15 @@ def run(argv: Sequence[str]) -> int:
     output.check_folder(path.parent)
     said = recipe.prompts_of({"prompt_file": own["prompts"], "negative": ""}) if "prompts" in own else []
     with Progress(quiet=settings.get("quiet", False)) as progress:
-        made, state = _fitted(settings, {**own, "prompts": said}, path, progress)
+        made = _fitted(settings, {**own, "prompts": said}, path.parent, progress)
         save_calibration(made, path)
-        state.unlink(missing_ok=True)
         progress.note(_report(made.facts, path))
     if not settings.get("quiet"):
         print(path)
     return 0
 
 
-def _fitted(
-    settings: dict[str, Any], own: dict[str, Any], path: Path, progress: Progress
-) -> tuple[Any, Path]:
-    """The calibration, and the file that kept what was found on the way."""
+def _fitted(settings: dict[str, Any], own: dict[str, Any], folder: Path, progress: Progress) -> Any:
     loading = {name: settings[name] for name in LOADING if name in settings}
     loading |= {
         name: settings[name] for name in ("device", "token", "offline", "compile") if name in settings
@@ -54,20 +50,16 @@ def _fitted(
     from ..calibrate import Sizes, calibrate  # imports torch
 
     sizes = Sizes(**{name: own[name] for name in SIZES if name in own})
-    state = path.with_name(path.name + ".part")
-    if state.exists():
-        progress.note(f"going on from {state}")
-    made = calibrate(
+    return calibrate(
         pipe,
         own["prompts"],
         steps=own["steps"],
         sizes=sizes,
-        state=state,
+        folder=folder,
         progress=progress.fitted,
         note=progress.note,
         **{name: settings[name] for name in FITTED_UNDER if name in settings},
     )
-    return made, state
 
 
 def _report(facts: Any, path: Path) -> str:
