@@ -16,7 +16,8 @@ def described(sampler: str | None, schedule: str | None) -> str:
     parts = []
     if offer := offer_of(sampler):
         spec = offer.spec
-        note = f"order {spec.order}, {spec.evaluations} evaluation{'s' * (spec.evaluations > 1)} a step"
+        kind = f"order {spec.order}" if spec.order else "no ODE solver"
+        note = f"{kind}, {spec.evaluations} evaluation{'s' * (spec.evaluations > 1)} a step"
         parts.append(_table(offer.label, note, spec.options))
     if planned := schedule_of(schedule):
         parts.append(_table(planned.label, planned.spec.needs.text, planned.spec.options))
