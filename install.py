@@ -1,6 +1,6 @@
 """Install what SigmaGraft needs; standard library only.
 
-    python install.py                   what a host calls at every start: installs what is missing
+    python install.py                   what a host calls at every start: installs what is missing (a web UI: nothing)
     python install.py picture "PROMPT"  tested versions into a virtual environment, then a picture of PROMPT
     python install.py test              the test extras as well, then all tests
 
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
         if sys.version_info < (3, 10):  # noqa: UP036 - an older Python gets to read this
             raise InstallError(f"Python {sys.version.split()[0]} is too old; 3.10 or newer is needed")
         if not arguments:
-            return install_missing()
+            return 0 if in_web_ui() else install_missing()
         if arguments[0] not in LOCKS:
             print(__doc__)
             return 0 if arguments[0] in ("-h", "--help") else 2
@@ -52,6 +52,15 @@ def main(arguments: list[str]) -> int:
 
 
 # --- for a host, at every start
+
+
+def in_web_ui() -> bool:
+    """Whether a web UI's launcher asks (A1111 and its family): samplers need nothing that it does not ship.
+
+    The launcher names its own folder first in PYTHONPATH.
+    """
+    first = os.environ.get("PYTHONPATH", "").partition(os.pathsep)[0]
+    return bool(first) and Path(first, "modules", "launch_utils.py").is_file()
 
 
 def install_missing() -> int:

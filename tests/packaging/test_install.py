@@ -111,6 +111,19 @@ print(status, time.process_time(), "torch" in sys.modules, "numpy" in sys.module
     assert float(seconds) < 0.5, "processor time of the whole process, Python's own start included"
 
 
+def test_a_web_ui_s_launcher_gets_nothing_installed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install = runpy.run_path(str(root / "install.py"))
+    (tmp_path / "modules").mkdir()
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}elsewhere")
+    assert not install["in_web_ui"]()
+    (tmp_path / "modules" / "launch_utils.py").touch()
+    assert install["in_web_ui"]()
+    monkeypatch.setitem(install["main"].__globals__, "install_missing", lambda: pytest.fail("installs"))
+    assert install["main"]([]) == 0
+
+
 def test_an_unknown_word_is_answered_with_the_usage(machine: Machine) -> None:
     done = machine.install(sys.executable, "pictures")
     assert done.returncode == 2
