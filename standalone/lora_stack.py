@@ -21,6 +21,7 @@ from ..loras.curve import Place
 from ..loras.delta import Delta
 from ..loras.forward import HOOKABLE, Term
 from ..loras.targets import NETWORKS
+from .compiled import thaw
 from .lora_source import Folders
 
 Networks = Mapping[str, nn.Module]
@@ -196,6 +197,8 @@ class Loras:
             _spread(bound, strength, wiring, merged, apart, prefer_merged=True)
         for bound, strength in free:
             _spread(bound, strength, wiring, merged, apart, prefer_merged=False)
+        if any(key.partition(".")[0] in wiring.compiled for key in (*merged, *apart)):
+            thaw()
         terms = wiring.forward.prepare(apart)
         wiring.fused.apply(merged)
         wiring.forward.put(terms)
