@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from ..samplers.levels import DiscreteLevels
 from .course import Course
 from .course_timesteps import lcm_levels, timestep_course
 from .like import Like
-from .single import singles, table
+from .single import Table, places, singles
 from .steps import USUAL_STEPS, fitted_options, own_list
 
 if TYPE_CHECKING:
@@ -36,22 +35,20 @@ def host_course(like: Like, request: Request, spec: SamplerSpec, levels: NoiseLe
         if spec.name == "lcm" and isinstance(levels, DiscreteLevels):
             return _lcm(like, request, spec, levels, model)
     whole, walk = _sigmas(like, request, spec, levels, model)
-    course = Course(walk, _start(like, request, walk[0], levels), levels, told(levels, like.whole), options)
+    tell = told(levels, whole if like.whole else None)
+    course = Course(walk, _start(like, request, walk[0], levels), levels, tell, options)
     return _ended(like, replace(course, span=whole), request, spec)
 
 
-def told(levels: NoiseLevels, whole: bool) -> Callable[[float], float]:
-    """What the network is told: the timestep, or the whole one whose log sigma is nearest."""
-    if not whole or not isinstance(levels, DiscreteLevels):
+def told(levels: NoiseLevels, known: Sequence[float] | None) -> Callable[[float], float]:
+    """What the network is told: the timestep; with `known`, the whole one whose log sigma is nearest.
+
+    Half way between two single precision decides, so sigmas are taken as they are `known` in it.
+    """
+    if known is None or not isinstance(levels, DiscreteLevels):
         return levels.timestep
-    table = levels.sigmas
-
-    def nearest(sigma: float) -> float:
-        above = min(max(bisect_left(table, sigma), 1), len(table) - 1)
-        near = sigma / table[above - 1] <= table[above] / sigma
-        return float(above - 1 if near else above)
-
-    return nearest
+    table, place = Table(levels, by_ratio=False), places(known, through_log=False)
+    return lambda sigma: table.timestep(place(sigma))
 
 
 def _sigmas(
@@ -70,7 +67,7 @@ def _sigmas(
     options |= request.schedule_options or {}
     extra = spec.name in like.discards
     whole = schedule(name, steps + extra, levels, **options)
-    single = singles(whole, name, options, table(levels, by_ratio=like.course == "webui"))
+    single = singles(whole, name, options, Table(levels, by_ratio=not like.whole))
     if extra:
         del whole[-2], single[-2]
     if spec.name == "restart" and request.steps is not None and request.steps >= 20:  # A1111's own ramp
@@ -111,7 +108,7 @@ def _lcm(like: Like, request: Request, spec: SamplerSpec, levels: DiscreteLevels
     """A1111's LCM: on the 50 timesteps that such a model was distilled on."""
     few, stride = lcm_levels(levels)
     whole, walk = _sigmas(like, request, spec, few, model)
-    nearest = told(few, whole=True)
+    nearest = told(few, whole)
     options = like.options_for(spec.name, request.options)
     return Course(
         walk,
