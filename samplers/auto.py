@@ -32,7 +32,7 @@ def choose(steps: int, is_flow: bool, guidance: float) -> Choice:
     case = (is_flow, abs(guidance) > STRONG)
     table = TABLE[case]
     near = min(table, key=lambda measured: abs(math.log(measured / steps)))
-    label, error, usual = table[near]
+    label, error, other, larger = table[near]
     way = next(way for way in GENERAL if way.label == label)
-    beside = f", dpmpp_2m karras {usual:.2g}" if label != "dpmpp_2m karras" else ""
-    return Choice(way, f"{label}: error {error:.2g} at {near} evaluations{beside} ({CASES[case]})")
+    measured = f"error {error:.2g} at {near} evaluations, the next best {other} {larger:.2g}"
+    return Choice(way, f"{label}: {measured} ({CASES[case]})")
