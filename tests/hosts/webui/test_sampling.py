@@ -239,3 +239,22 @@ def test_a_picture_s_missing_sampler_is_named(host: WebUI, capsys: pytest.Captur
     for known in ("Euler a", "DPM++ 2M Karras", entries(host)["rk4_4s"].name):
         host.call("infotext_pasted", "", {"Sampler": known})
     assert len(host.warnings) == 1
+
+
+@pytest.mark.parametrize("ui_first", [True, False])
+def test_the_help_follows_the_host_s_dropdowns(host: WebUI, ui_first: bool) -> None:
+    (script,) = [kind() for kind in host.scripts]
+    dropdown = host.modules["gradio"].Dropdown
+    lists = {f"txt2img_{name}": dropdown() for name in ("sampling", "scheduler")}
+    if ui_first:
+        script.ui(False)
+    for elem_id, component in lists.items():
+        script.after_component(component, elem_id=elem_id)
+    if not ui_first:
+        script.ui(False)
+    (first,), (second,) = (component.changes for component in lists.values())
+    assert first["outputs"] == second["outputs"] == [script.help]
+    told = first["fn"](entries(host)["seeds_2"].name, "Beta 57")
+    assert "<code>eta=1.0</code>" in told
+    assert "<code>alpha=0.5</code>" in told
+    assert "host's own fields" in first["fn"]("Euler a", "Karras")
