@@ -41,7 +41,15 @@ def control_names(tensors: Mapping[str, T]) -> tuple[dict[str, T], list[str]]:
 def _control_table(names: Iterable[str]) -> Table:
     names = list(names)
     table = unet_table_for(names) | {name: name for name in UNION}
-    blocks = count(dict.fromkeys(names, ()), "controlnet_cond_embedding.blocks.{}.weight")
+    hints = count(dict.fromkeys(names, ()), "controlnet_cond_embedding.blocks.{}.weight")
+    zeros = count(dict.fromkeys(names, ()), "controlnet_down_blocks.{}.weight")
+    table |= control_table(hints, zeros)
+    return table | _motion_table(names, table)
+
+
+def control_table(blocks: int, zeros: int) -> Table:
+    """diffusers module -> LDM module of what a ControlNet has besides the encoder: hint blocks and outputs."""
+    table: Table = {}
     for i in range(blocks):
         table[f"controlnet_cond_embedding.blocks.{i}"] = f"input_hint_block.{2 * (i + 1)}"
     table |= {
@@ -50,9 +58,7 @@ def _control_table(names: Iterable[str]) -> Table:
         "controlnet_cond_embedding.conv_out": f"input_hint_block.{2 * (blocks + 1)}",
         "controlnet_mid_block": "middle_block_out.0",
     }
-    zeros = count(dict.fromkeys(names, ()), "controlnet_down_blocks.{}.weight")
-    table |= {f"controlnet_down_blocks.{n}": f"zero_convs.{n}.0" for n in range(zeros)}
-    return table | _motion_table(names, table)
+    return table | {f"controlnet_down_blocks.{n}": f"zero_convs.{n}.0" for n in range(zeros)}
 
 
 def _motion_table(names: list[str], table: Table) -> Table:

@@ -48,6 +48,11 @@ class ControlModel:
     def __str__(self) -> str:
         return str(self.file.source)
 
+    @property
+    def own(self) -> nn.Module | None:
+        """The network, of files that need no UNet to make it."""
+        return self._network
+
     def network(self, host: Host) -> nn.Module:
         """The network, over the host's weights where the file holds differences from them."""
         return self._network or build_on(self.file, host.weights(), self.device, self.dtype)

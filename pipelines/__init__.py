@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .auto import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
 from .base import DiffusionPipeline
+from .control import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
 from .depth import StableDiffusionDepth2ImgPipeline
 from .models import AutoencoderKL, UNet2DConditionModel
 from .output import ImagePipelineOutput, StableDiffusionPipelineOutput
@@ -27,15 +28,18 @@ __all__ = [
     "AutoPipelineForInpainting",
     "AutoPipelineForText2Image",
     "AutoencoderKL",
+    "ControlNetModel",
     "DDIMPipeline",
     "DDPMPipeline",
     "DiffusionPipeline",
     "ImagePipelineOutput",
+    "StableDiffusionControlNetPipeline",
     "StableDiffusionDepth2ImgPipeline",
     "StableDiffusionImg2ImgPipeline",
     "StableDiffusionInpaintPipeline",
     "StableDiffusionPipeline",
     "StableDiffusionPipelineOutput",
+    "StableDiffusionXLControlNetPipeline",
     "StableDiffusionXLImg2ImgPipeline",
     "StableDiffusionXLInpaintPipeline",
     "StableDiffusionXLPipeline",

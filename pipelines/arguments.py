@@ -26,6 +26,8 @@ RUN = {
     "latents": None,
     "prompt_embeds": None,
     "negative_prompt_embeds": None,
+    "ip_adapter_image": None,
+    "ip_adapter_image_embeds": None,
     "output_type": "pil",
     "return_dict": True,
     "cross_attention_kwargs": None,

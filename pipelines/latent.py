@@ -11,13 +11,20 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..controlnet.settings import Control
 from ..core.errors import OptionError
-from ..core.family import identify
+from ..core.family import FAMILIES, identify
+from ..standalone.ip_adapter import IPAdapters
+from ..standalone.ip_adapter_verbs import IPAdapterVerbs
 from ..standalone.load import load_model
+from ..standalone.lora_networks import networks_of
+from ..standalone.lora_stack import Loras
+from ..standalone.lora_verbs import LoraVerbs
 from ..standalone.model import Model, ModelInfo
 from ..standalone.text import TextEncoder
 from ..standalone.textual_inversion import Embeddings
 from . import arguments
+from .adapting import hooks_for, levels_of_scheduler, lora_scale, sigmas_of
 from .base import DiffusionPipeline, load_scheduler
 from .component import folder_config, refuse_unknown
 from .configs import unet_config, vae_config
@@ -31,7 +38,7 @@ from .starts import Begin, Start, cutoff_of, from_noise
 Self = TypeVar("Self", bound="LatentPipeline")
 
 
-class LatentPipeline(DiffusionPipeline):
+class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
     """One call: encode the prompts, start, walk the scheduler's timesteps, decode.
 
     A subclass is its table of arguments and where its latents start.
@@ -57,6 +64,9 @@ class LatentPipeline(DiffusionPipeline):
         for name in self.parts[len(LatentPipeline.parts) :]:
             setattr(self, name, more.get(name))
         self.embeddings = Embeddings()
+        label = FAMILIES[self.model.info.family].label
+        self.loras = Loras(lambda: networks_of(self.model), label)
+        self.ip_adapters = IPAdapters(self.model)
         self.zero_negative = force_zeros_for_empty_prompt
 
     def __init_subclass__(
@@ -67,7 +77,9 @@ class LatentPipeline(DiffusionPipeline):
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
-        cls.start, cls.takes, cls.parts = staticmethod(start), takes or cls.takes, (*cls.parts, *more)
+        inherited = (name for base in cls.__bases__ for name in getattr(base, "parts", ()))
+        cls.start, cls.takes = staticmethod(start), takes or cls.takes
+        cls.parts = tuple(dict.fromkeys((*inherited, *more)))
 
         def call(self: LatentPipeline, *args: Any, **given: Any) -> Any:
             return self.run(arguments.read(cls.takes, args, given, cls.__name__))
@@ -213,9 +225,13 @@ class LatentPipeline(DiffusionPipeline):
         """
         check_output(call.output_type)
         refuse_attention_arguments(call.cross_attention_kwargs)
-        told = check_told(call.callback_on_step_end_tensor_inputs)
-        size, model = self.sized(call), self.model
-        prompter = Prompter(model, self.embeddings, (size[1], size[0]), call.clip_skip)
+        check_told(call.callback_on_step_end_tensor_inputs)
+        with lora_scale(self, call.cross_attention_kwargs):
+            return self.finish(call, self.drawn(call, self.sized(call)))
+
+    def drawn(self, call: SimpleNamespace, size: tuple[int, int]) -> Tensor:
+        """The finished latents."""
+        prompter = Prompter(self.model, self.embeddings, (size[1], size[0]), call.clip_skip)
         prompt, negative = self.words(call, size)
         batch = prompter.batch(prompt) * call.num_images_per_prompt
         cond, uncond = prompter.both(prompt, negative, call.num_images_per_prompt, call.guidance_scale > 1)
@@ -223,18 +239,27 @@ class LatentPipeline(DiffusionPipeline):
             self.scheduler, call.num_inference_steps, self.device, call.timesteps, call.sigmas
         )
         start = type(self).start(Begin(self, call, batch, size, timesteps))
-        guide = Guide(cond, uncond, call.guidance_scale, call.guidance_rescale)
+        timesteps, levels = self.until(call, start.timesteps), levels_of_scheduler(self.scheduler)
+        hooks = hooks_for(
+            self, call, self.controls(call), levels, sigmas_of(levels, timesteps), start.latents
+        )
         loop = Loop(
             self,
-            guide,
+            Guide(cond, uncond, call.guidance_scale, call.guidance_rescale),
             call.generator,
             call.eta,
             start.channels,
             start.after,
-            on_step_end=call.callback_on_step_end,
-            told=told,
+            hooks,
+            levels.sigma,
+            call.callback_on_step_end,
+            call.callback_on_step_end_tensor_inputs,
         )
-        return self.finish(call, loop.run(start.latents, self.until(call, start.timesteps)))
+        return loop.run(start.latents, timesteps)
+
+    def controls(self, call: SimpleNamespace) -> list[Control]:
+        """The controls of a call; pipelines with ControlNets have some."""
+        return []
 
     def until(self, call: SimpleNamespace, timesteps: Tensor) -> Tensor:
         """Those before `denoising_end`, where another model goes on."""

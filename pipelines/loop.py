@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..core.errors import OptionError
-from ..core.patch import Hooks
+from ..core.patch import Hooks, Inputs, StepInfo
 from ..schedulers.draw import Generators
 from ..standalone.conditioning import Conditioning
 from ..standalone.guidance import join
@@ -35,7 +35,7 @@ class Guide:
         """The network's output under guidance; both sides in one evaluation."""
         if self.uncond is None:
             return network(x, self.cond)
-        uncond, cond = network(torch.cat([x, x]), join(self.uncond, self.cond)).chunk(2)
+        cond, uncond = network(torch.cat([x, x]), join(self.cond, self.uncond)).chunk(2)
         output = torch.lerp(uncond, cond, self.scale)
         if self.rescale:
             axes = tuple(range(1, output.ndim))
@@ -51,7 +51,8 @@ class Loop:
     Attributes:
         channels: further input channels [b, extra, h, w] of inpainting and depth models.
         after: (latents, index) -> latents, after each step.
-        hooks: answers adapters' patches for a timestep of the run: (index, count) -> Hooks or None.
+        hooks: answers adapters' patches for one evaluation.
+        sigma: what a timestep is to them.
         on_step_end: the caller's; may give other latents and prompt_embeds back.
     """
 
@@ -61,14 +62,17 @@ class Loop:
     eta: float = 0.0
     channels: Tensor | None = None
     after: Callable[[Tensor, int], Tensor] | None = None
-    hooks: Callable[[int, int], Hooks | None] = lambda index, count: None
+    hooks: Callable[[StepInfo], Hooks | None] = lambda info: None
+    sigma: Callable[[float], float] = float
     on_step_end: StepEnd | None = None
     told: Sequence[str] = ("latents",)
     _further: dict[str, Any] = field(default_factory=dict, init=False)
+    _times: list[float] = field(default_factory=list, init=False)
 
     def run(self, latents: Tensor, timesteps: Tensor) -> Tensor:
         """The latents after the last timestep."""
         self._further = step_arguments(self.pipe.scheduler, self.generator, self.eta)
+        self._times = timesteps.tolist()  # read once, so that no step waits for the device
         self.pipe.stopped = False
         with self.pipe.progress_bar(len(timesteps)) as bar:
             for index, timestep in enumerate(timesteps):
@@ -81,21 +85,23 @@ class Loop:
     def _step(self, latents: Tensor, timestep: Tensor, index: int, count: int) -> Tensor:
         scheduler = self.pipe.scheduler
         scaled = scheduler.scale_model_input(latents, timestep)
-        hooks = self.hooks(index, count)
-        output = self.guide(lambda x, cond: self._network(x, timestep, cond, hooks), scaled)
+        sigma = self.sigma(self._times[index])
+        output = self.guide(lambda x, cond: self._network(x, timestep, sigma, cond), scaled)
         latents = scheduler.step(output, timestep, latents, **self._further, return_dict=False)[0]
         if self.after is not None:
             latents = self.after(latents, index)
         return latents if self.on_step_end is None else self._tell(index, timestep, latents)
 
-    def _network(self, x: Tensor, timestep: Tensor, cond: Conditioning, hooks: Hooks | None) -> Tensor:
+    def _network(self, x: Tensor, timestep: Tensor, sigma: float, cond: Conditioning) -> Tensor:
         if self.channels is not None:
             repeat = len(x) // len(self.channels)
             x = torch.cat([x, self.channels.repeat(repeat, 1, 1, 1).to(x)], dim=1)
-        unet = self.pipe.unet
-        return unet(
-            x.to(unet.dtype), timestep, cond.context, vector=cond.vector, hooks=hooks, return_dict=False
-        )[0].to(x.dtype)
+        unet, given = self.pipe.unet, x.to(self.pipe.unet.dtype)
+        times = timestep.to(x.device, torch.float32).expand(len(x))
+        inputs = Inputs(given, times, cond.context, cond.vector)
+        hooks = self.hooks(StepInfo(sigma, branches=cond.branches, inputs=inputs))
+        found = unet(given, times, cond.context, vector=cond.vector, hooks=hooks, return_dict=False)[0]
+        return found.to(x.dtype)
 
     def _tell(self, index: int, timestep: Tensor, latents: Tensor) -> Tensor:
         assert self.on_step_end is not None
@@ -104,7 +110,7 @@ class Loop:
         if not changed:
             return latents
         if (context := changed.get("prompt_embeds")) is not None:
-            self.guide.cond = Conditioning(context, self.guide.cond.vector)
+            self.guide.cond = replace(self.guide.cond, context=context)
         return changed.get("latents", latents)
 
 

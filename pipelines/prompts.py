@@ -128,4 +128,4 @@ def _repeated(cond: Conditioning, images: int) -> Conditioning:
     if images == 1:
         return cond
     vector = None if cond.vector is None else cond.vector.repeat_interleave(images, 0)
-    return Conditioning(cond.context.repeat_interleave(images, 0), vector)
+    return replace(cond, context=cond.context.repeat_interleave(images, 0), vector=vector)
