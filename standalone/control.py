@@ -43,7 +43,8 @@ class Controls:
         wanted: list[Control] = run.request.controls
         for control in wanted:
             _check_batch(control, run.request.batch)
-        self._opened = {str(c.model): self.open(c.model) for c in wanted if needs_file(c)}
+        asked = {str(control.model): control.model for control in wanted if needs_file(control)}
+        self._opened = {name: self.open(source) for name, source in asked.items()}
         host = host_of(self.model, run.levels, run.sigmas, noise)
         return [self._acting(control, host, run) for control in wanted]
 
