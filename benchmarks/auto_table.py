@@ -2,8 +2,9 @@
 
     python -m benchmarks.auto_table [--images 6] [--cases ve flow flow_guided bundled] [--budgets 4 5 6 8 10 15 20 30]
 
-What is not measured again stays in the file. Mixtures stand for models without guidance and for guided rectified flow, the bundled model for guided diffusion. The
-error is the geometric mean over images of the relative RMS distance to the end of the ODE.
+What is not measured again stays in the file. Mixtures stand for models without guidance and for guided rectified
+flow, the bundled model for guided diffusion. The error is the geometric mean over images of the relative RMS distance
+to the end of the ODE.
 """
 
 from __future__ import annotations
