@@ -81,6 +81,10 @@ def sampler_function(choice: Choice) -> Callable[..., Tensor]:
     inner = host_function(choice.offer, levels_of, noise_of, choice.options)
 
     def sample(model: Any, x: Tensor, sigmas: Tensor, *args: Any, **named: Any) -> Tensor:
+        if (
+            given := named.get("noise_sampler")
+        ) is not None:  # another pack's: unit noise, as ComfyUI's own take it
+            named["noise_sampler"] = _scaled(given, noise_scale(sampling_of(model)))
         return inner(_Watched(model), x, sigmas, *args, **named)
 
     sample.__name__ = sample.__qualname__ = inner.__name__
@@ -97,7 +101,7 @@ def _seeds(seed: int | None, count: int) -> list[int]:
     return image_seeds(int(torch.randint(2**63 - 1, ()).item()) if seed is None else int(seed), count)
 
 
-def _scaled(noise: Noise, scale: float) -> Noise:
+def _scaled(noise: Callable[..., Tensor], scale: float) -> Callable[..., Tensor]:
     return noise if scale == 1.0 else lambda sigma, sigma_next: noise(sigma, sigma_next) * scale
 
 
