@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..core.errors import OptionError
 from ..core.patch import EvaluationPatch, StepInfo
-from ..core.resize import Size, fit_image
 from .hints import Masks, to_hint, to_mask
 from .host import Host
 from .preprocess import PREPROCESSORS, preprocess
+from .resize import Size, fit_image
 from .settings import Control
 from .share import Share
 from .strength import only_prompt, strength_at

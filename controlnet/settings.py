@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.errors import OptionError, nearest
-from ..core.resize import RESIZE
+from .resize import RESIZE
 
 if TYPE_CHECKING:
     from PIL import Image

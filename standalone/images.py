@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..controlnet.resize import RESIZE as RESIZE
+from ..controlnet.resize import Size
+from ..controlnet.resize import fit_image as fit_image
 from ..core.errors import FileError, OptionError
-from ..core.resize import RESIZE as RESIZE
-from ..core.resize import Size
-from ..core.resize import fit_image as fit_image
-
 
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 picture; a small file can claim far more and fill the memory
 

@@ -49,7 +49,7 @@ def _words(parser: Parser, argv: Sequence[str]) -> tuple[Namespace, list[str]]:
 
 
 def _make(spec: Preprocessor, source: str, target: str, args: Namespace) -> int:
-    from ...core.resize import fit_image
+    from ...controlnet.resize import fit_image
     from ..control_text import open_picture
 
     image = open_picture(source)

@@ -175,7 +175,7 @@ def test_a_hint_for_each_image_of_a_batch(model: ControlModel, unet: UNet) -> No
 def test_a_picture_of_another_size_is_brought_to_what_is_drawn(
     model: ControlModel, unet: UNet, resize: str
 ) -> None:
-    from sigmagraft.core.resize import fit_image
+    from sigmagraft.controlnet.resize import fit_image
 
     wide = picture(size=96).crop((0, 0, 96, 48))
     found = acting(model, unet, image=wide, resize=resize).residuals(info())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageOps
 
-from .errors import OptionError, nearest
+from ..core.errors import OptionError, nearest
 
 Size = tuple[int, int]  # width, height
 
