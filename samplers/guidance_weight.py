@@ -74,6 +74,7 @@ def plus_plus(
     sigmas: Sequence[float],
     levels: NoiseLevels,
     options: Mapping[str, Any] | None = None,
+    begin: int = 0,
 ) -> Weight:
     """CFG++ (arXiv:2406.08070) as CFG whose weight depends on the step.
 
@@ -85,10 +86,14 @@ def plus_plus(
     equal where D = D_u + w (D_c - D_u), w = scale alpha_next / gain. On variance-exploding levels without noise
     w = scale / (1 - sigma_next / sigma). Evaluations within a step get its w, but one at a sigma where another step
     begins gets that step's; the last step's, to sigma 0, is `scale`. The decays are the sampler's own, ancestral,
-    churned and restarted steps included: they are measured.
+    churned and restarted steps included: they are measured. Where two steps begin at one sigma, as a restart from a
+    level of the walk does, the weight goes by the order of the evaluations.
+
+    Args:
+        begin: how many evaluations of the walk are made already.
 
     Raises:
-        OptionError: a sampler that chooses its own steps, or that needs two weights at one sigma.
+        OptionError: a sampler that chooses its own steps.
     """
     at, decays, within_step = _decays(sampler, sigmas, levels, options)
     alphas = [levels.alpha(sigma) for sigma in at]
@@ -96,18 +101,52 @@ def plus_plus(
         scale * alpha_next / (alpha_next - alpha * decay)
         for decay, (alpha, alpha_next) in zip(decays, pairwise(alphas), strict=True)
     ]
-    return _by_step(at[:-1], weights, within_step, sampler.name)
+    return _by_step(at[:-1], weights, within_step, sampler.name, begin)
+
+
+class InTurn:
+    """A weight for each evaluation of a walk, told by its sigma and by what came before it.
+
+    Asked for a sigma it gives the next evaluation's there; after the last of them the walk begins anew.
+    """
+
+    def __init__(self, evaluations: Sequence[tuple[float, float]], begin: int, name: str) -> None:
+        self.evaluations, self.position, self.name = evaluations, begin, name
+
+    def __call__(self, sigma: float) -> float:
+        count = len(self.evaluations)
+        for number in (*range(self.position, count), *range(count)):
+            known, weight = self.evaluations[number]
+            if math.isclose(known, sigma, rel_tol=1e-5):
+                self.position = number + 1
+                return weight
+        what = f"cfg++ knows no step at sigma {sigma:g}"
+        raise OptionError(what, f"sampler {self.name}", todo="use guidance cfg")
+
+
+def _in_turn(
+    at: Sequence[float], weights: Sequence[float], within_step: Sequence[tuple[float, int]]
+) -> list[tuple[float, float]]:
+    """(sigma, weight) of every evaluation: that of its step or, where the next begins at its sigma, of the next."""
+    found = []
+    for sigma, step in within_step:
+        after = next((number for number in range(step, min(step + 2, len(at))) if at[number] == sigma), step)
+        found.append((sigma, weights[after]))
+    return found
 
 
 def _by_step(
-    at: Sequence[float], weights: Sequence[float], within_step: Sequence[tuple[float, int]], name: str
+    at: Sequence[float],
+    weights: Sequence[float],
+    within_step: Sequence[tuple[float, int]],
+    name: str,
+    begin: int,
 ) -> Weight:
     """The weight of the step that evaluates a sigma, be they falling or not; between known ones of the step begun."""
     begins: dict[float, float] = {}
     for sigma, weight in zip(at, weights, strict=True):
         if not math.isclose(begins.setdefault(sigma, weight), weight, rel_tol=1e-6):
-            what = f"cfg++ needs two weights at sigma {sigma:g}, where two steps begin"
-            raise OptionError(what, f"sampler {name}", todo="use guidance cfg")
+            return InTurn(_in_turn(at, weights, within_step), begin, name)
     known = {sigma: weights[step] for sigma, step in within_step} | begins
     falling = all(a > b for a, b in pairwise(at))
     negative = [-sigma for sigma in at]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import OptionError, nearest
 from ..samplers.guidance_weight import Interval, Weight, plus_plus, within
@@ -33,15 +33,23 @@ def check_guidance(guidance: str, cfg: float | None, interval: str | None) -> fl
 
 
 def weight_of(
-    request: Request, sampler: SamplerSpec, sigmas: Sequence[float], levels: NoiseLevels
+    request: Request,
+    sampler: SamplerSpec,
+    sigmas: Sequence[float],
+    levels: NoiseLevels,
+    options: Mapping[str, Any] | None = None,
+    begin: int = 0,
 ) -> float | Weight:
-    """What a request's guidance multiplies cond - uncond by: a number, or one for each sigma of the walk."""
+    """What a request's guidance multiplies cond - uncond by: a number, or one for each sigma of the walk.
+
+    `options` are the sampler's, `begin` is how many evaluations of the walk are made already.
+    """
     assert request.cfg is not None  # `resolve` has filled it in
     scale = request.cfg
     if request.guidance == "cfg" and (request.cfg_interval is None or scale in (0.0, 1.0)):
         return scale
     if request.guidance == "cfg++":
-        weight = plus_plus(scale, sampler, sigmas, levels, request.options)
+        weight = plus_plus(scale, sampler, sigmas, levels, options, begin)
     else:
         weight = lambda sigma: scale  # noqa: E731
     if request.cfg_interval is None:

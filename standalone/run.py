@@ -154,7 +154,8 @@ class Run:
         denoiser.concat = self._inpainting_channels()
         adapters = [*self.adapters, *self.controls.for_run(self, start)]
         denoiser.hooks = following(self.loras, hooks_of(adapters), self.sigmas)
-        weight = weight_of(request, self.spec, self.sigmas, self.levels)
+        begin = len(self.recording.answers) if self.recording is not None else 0
+        weight = weight_of(request, self.spec, self.sigmas, self.levels, self.course.options, begin)
         denoise = guided(denoiser, *self.encoded, weight, request.cfg_rescale)
         if self.region is None or init is None:
             return denoise

@@ -53,10 +53,12 @@ def settings_of(args: Namespace) -> tuple[Settings, list[str]]:
     """All settings of the run, and notes for a person about what a picture's text held and cannot be done."""
     given = vars(args).copy()
     name, options = given.pop("sampler", (None, {}))
-    options |= dict(given.pop("option", []))
+    apart = dict(given.pop("option", []))
+    named, options = set(options) - set(apart), options | apart
     if name is not None:
         given["sampler"] = name
     schedule_options = _take_schedule(given)
+    _check_steps(given, schedule_options)
     recorded, notes = _recorded(given)
     if name is not None and name != recorded.get("sampler"):
         # they were the other sampler's
@@ -67,6 +69,7 @@ def settings_of(args: Namespace) -> tuple[Settings, list[str]]:
         recorded.pop("cfg", None)  # it means something else there
     settings = DEFAULTS | filled(recorded | given)
     settings["options"] = recorded.get("options", {}) | options
+    settings["named_options"] = named
     if schedule_options := recorded.get("schedule_options", {}) | schedule_options:
         settings["schedule_options"] = schedule_options
     return settings, notes
@@ -84,6 +87,16 @@ def _take_schedule(given: Settings) -> Settings:
     if name is not None:
         given["schedule"] = name
     return options | dict(given.pop("schedule_option", []))
+
+
+def _check_steps(given: Settings, schedule_options: Settings) -> None:
+    """OptionError for two ways to say the steps, by the names they have here."""
+    said = [name for name in (*_LISTS, "schedule") if name in given]
+    if len(said) > 1:
+        what = " and ".join(f"--{name}" for name in said)
+        raise OptionError(f"{what} together", expected="one of them")
+    if schedule_options and said in (["sigmas"], ["timesteps"]):
+        raise OptionError(f"--schedule-option with --{said[0]}", todo="leave it out")
 
 
 def _drop_steps(given: Settings, recorded: Settings) -> None:
@@ -215,7 +228,8 @@ def check_names(settings: Settings) -> None:
     for name, value in settings["options"].items():
         if name not in known:
             todo = nearest(name, known) if known else "it has none"
-            raise OptionError(f"sampler {spec.name} has no option {name!r}", "--option", todo=todo)
+            where = "--sampler" if name in settings.get("named_options", ()) else "--option"
+            raise OptionError(f"sampler {spec.name} has no option {name!r}", where, todo=todo)
         settings["options"][name] = known[name].check(value, f"sampler {spec.name}, option {name} = {value}")
     find_emphasis(settings["emphasis"])
     check_guidance(settings.get("guidance", "cfg"), settings.get("cfg"), settings.get("cfg_interval"))
@@ -239,9 +253,7 @@ def _method(name: str) -> Any:
     from ...samplers.sampler_files import is_file
 
     return (
-        foreign.find_method(name)
-        if installed.split(name) or is_file(name)
-        else _registered(SAMPLERS, name)
+        foreign.find_method(name) if installed.split(name) or is_file(name) else _registered(SAMPLERS, name)
     )
 
 

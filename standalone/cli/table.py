@@ -33,10 +33,14 @@ def option_lines(owner: str, options: Sequence[Any], after: str = "") -> list[st
 
 
 def option_json(option: Any) -> dict[str, Any]:
-    """An option for a program; null is "no limit" (JSON has no infinity)."""
-    names = ("name", "default", "low", "high", "help")
-    values = {name: getattr(option, name) for name in names} | {"choices": list(option.choices)}
-    return {name: None if value in (math.inf, -math.inf) else value for name, value in values.items()}
+    """An option for a program. JSON has no infinity: null is "no limit", a default is the word that is taken, "inf"."""
+    infinite = (math.inf, -math.inf)
+    values: dict[str, Any] = {
+        name: getattr(option, name) for name in ("name", "default", "low", "high", "help")
+    }
+    values |= {name: None for name in ("low", "high") if values[name] in infinite}
+    values |= {"default": str(option.default)} if option.default in infinite else {}
+    return values | {"choices": list(option.choices)}
 
 
 def dump(value: Any) -> None:

@@ -175,10 +175,33 @@ def test_where_sigmas_rise_each_step_has_its_own_weight(
 
 
 @LEVELS
-def test_two_steps_from_one_sigma_are_refused(levels: NoiseLevels) -> None:
+def test_two_steps_from_one_sigma_have_a_weight_each(levels: NoiseLevels) -> None:
     """A1111's rule restarts from a level of the walk itself, and goes down from there in other steps."""
-    with pytest.raises(OptionError, match=r"sampler restart: cfg\+\+ needs two weights at sigma"):
-        plus_plus(0.6, SAMPLERS["restart"], schedule("normal", 30, levels), levels)
+    sigmas, states, given = schedule("normal", 30, levels), [], []
+    weight = plus_plus(0.6, SAMPLERS["restart"], sigmas, levels)
+
+    def zero(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        given.append((sigma, weight(sigma)))
+        return torch.zeros_like(x)
+
+    more = {"levels": levels, "noise": lambda a, b: draw(5), "callback": states.append}
+    for _ in range(2):  # a second walk begins anew
+        given.clear(), states.clear()
+        drive("restart", zero, draw(1) * sigmas[0], sigmas, **more)
+        begun = [(state["sigma_hat"], state["sigma_next"]) for state in states]
+        twice = [sigma for sigma, _ in begun if sum(other == sigma for other, _ in begun) > 1]
+        assert twice
+        place = 0
+        for (
+            sigma,
+            end,
+        ) in begun:  # the evaluations that begin a step are those that the callback tells of, in order
+            while given[place][0] != sigma or (place + 1 < len(given) and given[place + 1][0] == sigma):
+                place += 1
+            low = end if end < sigma else min(s for s, _ in given[place : place + 2])
+            gain = levels.alpha(low) - levels.alpha(sigma) * low / sigma
+            assert given[place][1] == pytest.approx(0.6 * levels.alpha(low) / gain, rel=1e-5)
+            place += 1
 
 
 def test_an_interval_in_sigma_and_in_steps() -> None:
