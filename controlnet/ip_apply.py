@@ -122,6 +122,8 @@ def _pieces(file: IPAdapterFile, prompt: ImagePrompt, encode: Encode) -> list[tu
 def _features(file: IPAdapterFile, prompt: ImagePrompt, encode: Encode) -> Features:
     """What the projection takes of the prompt's pictures; of a face also the embedding, by insightface."""
     images, face, found = prompt.images, prompt.face, prompt.features
+    if face is not None and "face" not in file.inputs:
+        raise OptionError(f"a face's embedding for {file.variant.label}, which takes none", file.source)
     if "face" in file.inputs and face is None and (found is None or found.face is None):
         from .ip_face import faces
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..core.checkpoint import Checkpoint, open_weights
 from ..core.entry import Entry
-from ..core.errors import FileError
+from ..core.errors import FileError, OptionError
 from ..core.kinds import adapter_kind, other_kind
 from .ip_layouts import Tensors, published
 from .ip_projection import FacePlusProjection, FaceResampler, Variant, variant_of
@@ -101,8 +101,15 @@ def recognise(checkpoint: Checkpoint, version: int | None = None) -> IPAdapterFi
             raise FileError(
                 f"layer {number} has to_{next(iter(pair))}_ip alone", where, todo="download it again"
             )
+    _check_version(version, variant, where)
     found = version or (2 if "plusv2" in where.name.lower().replace("-", "").replace("_", "") else 1)
     return IPAdapterFile(where, variant, projection, layers, loras, ignored, found)
+
+
+def _check_version(version: int | None, variant: Variant, where: Path) -> None:
+    """Only FaceID plus has two."""
+    if version is not None and (version not in (1, 2) or variant.network is not FacePlusProjection):
+        raise OptionError(f"version {version} of {variant.label}", where, "1 or 2, of IP-Adapter FaceID plus")
 
 
 def _layers(
@@ -127,16 +134,6 @@ def _what(checkpoint: Checkpoint, partly: bool) -> str:
     shapes = checkpoint.shapes
     kind = adapter_kind(shapes) or other_kind(shapes)
     return f"this is {kind.label}" if kind else f"unknown tensors, such as {next(iter(shapes))!r}"
-
-
-def needs_face(file: IPAdapterFile) -> bool:
-    """Whether it is made from a face's embedding."""
-    return "face" in file.inputs
-
-
-def is_versioned(file: IPAdapterFile) -> bool:
-    """Whether two versions share its tensors."""
-    return issubclass(file.variant.network, FacePlusProjection)
 
 
 def unnormalised(file: IPAdapterFile) -> bool:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from ..core.entry import Entry
 from ..core.keymap import Table, rows, translate
@@ -82,11 +82,6 @@ def published(entries: Mapping[str, Entry]) -> tuple[Tensors, dict[str, str], li
         else:
             unknown.append(name)
     return named, ignored, unknown
-
-
-def is_ip_adapter(names: Iterable[str]) -> bool:
-    """Whether names like these belong to an IP-Adapter of any of the layouts."""
-    return any("to_k_ip." in name or name.startswith("image_proj.") for name in names)
 
 
 def _prefixed(name: str) -> str | None:

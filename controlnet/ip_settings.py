@@ -105,6 +105,8 @@ class ImagePrompt:
             raise OptionError("an image prompt without an image", todo="give a picture, features or a face")
         if len(self.images) and self.features is not None:
             raise OptionError("pictures and their features at once", expected="one of them")
+        if self.layers is not None and self.weight_type != "linear":
+            raise OptionError(f"layers by hand and type {self.weight_type!r}", expected="one of them")
         if self.tiled and self.each:
             raise OptionError("tiles of an image for each picture", expected="tiled or each, not both")
         if self.tiled and not len(self.images):

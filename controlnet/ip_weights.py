@@ -91,6 +91,8 @@ def gains(config: UNetConfig, weight_type: str, composition: float | None = None
     """
     sides = [block[0] for block, _, _ in config.transformers()]
     name = check_weight_type(weight_type)
+    if composition is not None and not (name in TABLES and TABLES[name][0].composition):
+        raise OptionError(f"a weight of the composition with type {name!r}", expected="a type that has one")
     if name in RULES:
         return {n: Gain(RULES[name](n, len(sides), side)) for n, side in enumerate(sides)}
     if len(sides) not in _COUNTS:

@@ -93,11 +93,13 @@ class IPAdapters:
             key = (str(place), tuple(wanted), crop, *map(_digest, images))
             if key not in self._features:
                 if not encoders:
-                    encoders.append(find_encoder(weights.file, one.encoder, Hub()))
-                found = encoders[0].encode(images, wanted, crop)
+                    model = self.model
+                    found = find_encoder(weights.file, one.encoder, Hub(), model.device, model.dtype)
+                    encoders.append(found)
+                features = encoders[0].encode(images, wanted, crop)
                 while len(self._features) >= KEPT:
                     self._features.pop(next(iter(self._features)))
-                self._features[key] = found
+                self._features[key] = features
             return self._features[key]
 
         return encode

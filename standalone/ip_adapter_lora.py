@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..controlnet.ip_adapter import IPAdapter
 from ..controlnet.ip_places import modules
 from ..core.entry import Pages
+from ..core.errors import OptionError
 from ..loras import Bound, Strength, bind
 from ..loras.lora_file import LoraFile, Part
 from ..loras.lowrank import LowRank
@@ -27,6 +28,9 @@ def face_loras(
     """What the FaceID adapters among these change in the model's weights, each file once."""
     found: dict[object, tuple[Bound, Strength]] = {}
     for request, weights in zip(requests, opened, strict=True):
+        if not weights.file.loras and request.lora != 1.0:
+            what = f"lora={request.lora:g} of {weights.file.variant.label}, which has no change of weights"
+            raise OptionError(what, weights.file.source, todo="leave lora out")
         if weights.file.loras and request.lora:
             bound = bind(_lora_file(weights, config), targets())
             found.setdefault(weights.file.source, (bound, Strength(request.lora)))

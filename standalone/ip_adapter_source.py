@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from ..controlnet.clip_vision import ImageEncoder
 from ..controlnet.ip_file import IPAdapterFile
 from ..core.checkpoint import open_weights
@@ -33,17 +35,22 @@ def locate_ip_adapter(
     return locate_lora(source, options=options, hub=hub)
 
 
-def find_encoder(file: IPAdapterFile, given: str | Path | None, hub: Hub | None = None) -> ImageEncoder:
+def find_encoder(
+    file: IPAdapterFile,
+    given: str | Path | None,
+    hub: Hub | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> ImageEncoder:
     """The image encoder that is given, else the one beside the file that gives what it takes.
 
     MissingPartError with which one it is and where to get it.
     """
     if given is not None:
-        return ImageEncoder.load(_local(given, hub or Hub()))
+        return ImageEncoder.load(_local(given, hub or Hub()), device, dtype)
     for place in _beside(file.source):
-        encoder = _fitting(place, file)
-        if encoder is not None:
-            return encoder
+        if place.exists() and _fits(ImageEncoder.load(place), file):
+            return ImageEncoder.load(place, device, dtype)
     name, where = file.encoder
     raise MissingPartError(
         f"{file.variant.label} needs its image encoder, {name}",
@@ -70,11 +77,7 @@ def _beside(source: Path) -> Iterator[Path]:
         yield from (folder / FOLDER, folder / "models" / FOLDER, folder / "sdxl_models" / FOLDER)
 
 
-def _fitting(place: Path, file: IPAdapterFile) -> ImageEncoder | None:
-    """The encoder in that place where there is one with the channels that the adapter takes."""
-    if not place.exists():
-        return None
-    encoder = ImageEncoder.load(place)
+def _fits(encoder: ImageEncoder, file: IPAdapterFile) -> bool:
+    """Whether it has the channels that the adapter takes."""
     sizes = {"pooled": encoder.pooled, "hidden": encoder.hidden}
-    fits = all(sizes[name] == channels for name, channels in file.channels.items() if name != "face")
-    return encoder if fits else None
+    return all(sizes[name] == channels for name, channels in file.channels.items() if name != "face")
