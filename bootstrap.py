@@ -57,7 +57,9 @@ def web_script() -> type | None:
     """Start inside a web UI: the script it registers, or None and one line on its console where that failed."""
     try:
         load()
-        return importlib.import_module(f"{NAME}.hosts.webui.start").start()
+        # SD.Next loads the same scripts, but its samplers are scheduler classes
+        sdnext = importlib.util.find_spec("modules.sd_samplers_diffusers") is not None
+        return importlib.import_module(f"{NAME}.hosts.{'sdnext' if sdnext else 'webui.start'}").start()
     except Exception as error:  # the web UI must start without us
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         print(

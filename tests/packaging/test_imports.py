@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "schedulers": {"core", "samplers", "schedulers"},
     "standalone": {"core", "schedulers", "standalone", *MIDDLE},
     "pipelines": {"core", "schedulers", "standalone", "pipelines", *MIDDLE},
-    "hosts": {"core", "hosts", *MIDDLE},
+    "hosts": {"core", "hosts", "schedulers", *MIDDLE},
 }
 CORE_STANDS_ON = {"torch", "safetensors", "numpy"}
 HOSTS = {"comfy", "folder_paths", "modules", "modules_forge", "backend", "ldm_patched"}
