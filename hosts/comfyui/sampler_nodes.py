@@ -7,7 +7,7 @@ from typing import Any
 from ...core.errors import OptionError
 from ...samplers.noise import noise_kinds
 from ...samplers.noise_types import NOISE_TYPES, parse_noise
-from ...samplers.spec import SAMPLERS, SamplerSpec
+from ...samplers.spec import SAMPLERS, SamplerSpec, Value
 from ..offers import SamplerOffer
 from ..settings import describe, parse_options
 from . import in_comfyui
@@ -49,7 +49,7 @@ def noise_text(noise_type: str, noise_options: str) -> str | None:
     return text
 
 
-def sampler_of(spec: SamplerSpec, options: dict[str, Any], noise: dict[str, str]) -> Any:
+def sampler_of(spec: SamplerSpec, options: dict[str, Value], noise: dict[str, str]) -> Any:
     """The host's SAMPLER of a spec with these options and NOISE_FIELDS."""
     given = {"noise_type": AUTOMATIC, "noise_options": "", "noise_kind": "cpu"} | noise
     text = noise_text(given["noise_type"], given["noise_options"])
@@ -113,7 +113,7 @@ class AnySampler(SamplerNode):
         return (sampler_of(spec, _written(spec, options), noise),)
 
 
-def _written(spec: SamplerSpec, text: str) -> dict[str, Any]:
+def _written(spec: SamplerSpec, text: str) -> dict[str, Value]:
     try:
         return parse_options(text, spec.options, f"sampler {spec.name}")
     except OptionError as error:
@@ -126,16 +126,12 @@ def sampler_node(spec: SamplerSpec) -> type[Node]:
     noisy = spec.stochastic or spec.noise_option is not None
 
     def input_types(cls: type) -> dict[str, dict[str, Field]]:
-        # optional, so that a workflow saved before an option came still runs
-        return {"required": {}, "optional": fields_of(spec.options) | (NOISE_FIELDS if noisy else {})}
+        # optional and last, since saved workflows have widgets by name or by place and an option may come later
+        return {"required": {}, "optional": (NOISE_FIELDS if noisy else {}) | fields_of(spec.options)}
 
     def make(self: Node, **widgets: Any) -> tuple[Any]:
-        options = values_of(spec.options, widgets)
-        return (
-            sampler_of(
-                spec, dict(options), {name: widgets[name] for name in NOISE_FIELDS if name in widgets}
-            ),
-        )
+        noise = {name: widgets[name] for name in NOISE_FIELDS if name in widgets}
+        return (sampler_of(spec, values_of(spec.options, widgets), noise),)
 
     return type(
         f"Sampler_{spec.name}",

@@ -91,7 +91,7 @@ def served(checkout: Path, folder: Path, packs: dict[str, Path]) -> Iterator[Hos
 
 
 def _until_it_answers(host: Host, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 300
+    until = time.monotonic() + 600
     while time.monotonic() < until:
         assert process.poll() is None, host.log.read_text()[-3000:]
         try:
