@@ -25,12 +25,18 @@ def start() -> type[Any]:
         lists.clear()  # all or nothing: a list half filled would offer what does not run
         raise
     logger.info("SigmaGraft: %d samplers and %d schedules added", samplers, schedules)
-    script_callbacks.on_before_ui(_guarded("leaving the path", leave_path))
-    script_callbacks.on_before_ui(_guarded("adding axes to the X/Y/Z plot", axes.add_axes))
-    script_callbacks.on_ui_settings(_guarded("adding the settings", page.add_settings))
+    # the host looks through the whole stack and every module to see who hangs on it: once here, the rest in `with_ui`
+    script_callbacks.on_before_ui(_guarded("starting with the UI", with_ui))
+    return SigmaGraft
+
+
+def with_ui() -> None:
+    """All scripts are loaded and no page is made yet."""
     script_callbacks.on_infotext_pasted(tell_of_missing_sampler)
     script_callbacks.on_script_unloaded(_guarded("leaving", stop))
-    return SigmaGraft
+    leave_path()
+    axes.add_axes()
+    page.add_settings()
 
 
 def stop() -> None:

@@ -152,6 +152,7 @@ class WebUI:
             sys.path[:] = kept
         if not self.kind.keeps_path:
             assert sys.path == before
+        self.call("before_ui")
 
     def _run(self, file: Path) -> None:
         spec = importlib.util.spec_from_file_location("demo_script.py", file)

@@ -84,14 +84,10 @@ def test_reloads_leave_one_of_each_and_disabling_leaves_none(make: Callable[...,
     host = make(name)
     before = state(host)
     host.load_extensions(ROOT)
-    host.call("before_ui")
-    host.call("ui_settings")
     once = [s.name for s in host.sd_samplers.all_samplers], [s.name for s in host.sd_schedulers.schedulers]
     axes = [option.label for option in host.grid.axis_options]
     for _ in range(3):
         host.load_extensions(ROOT)
-        host.call("before_ui")
-        host.call("ui_settings")
     assert once == (
         [s.name for s in host.sd_samplers.all_samplers],
         [s.name for s in host.sd_schedulers.schedulers],
@@ -123,7 +119,6 @@ def test_hidden_schedules_stay_hidden(make: Callable[..., WebUI]) -> None:
 
 
 def test_settings_leave_families_and_schedules_out(host: WebUI) -> None:
-    host.call("ui_settings")
     families = host.shared.opts.data_labels["sigmagraft_hidden_families"].component_args()["choices"]
     gone = SAMPLERS["tcd"].family
     assert gone in families

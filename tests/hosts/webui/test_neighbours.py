@@ -118,8 +118,6 @@ host.load_extensions(Path({str(ROOT)!r}))  # compiles
 host.load_extensions()
 start = time.process_time()
 host.load_extensions(Path({str(ROOT)!r}))
-host.call("before_ui")
-host.call("ui_settings")
 for script in host.scripts:
     script().ui(False)
 print(time.process_time() - start)

@@ -29,7 +29,6 @@ def test_another_extension_keeps_its_own_samplers(
     host = make(name)
     try:
         host.load_extensions(*((other, ROOT) if first else (ROOT, other)))
-        host.call("before_ui")
         assert sys.modules["samplers"].WHOSE == "theirs"
         assert str(ROOT) not in sys.path
         if FAMILY[name].keeps_path:  # else the host itself has taken their folder off again

@@ -217,7 +217,6 @@ def test_a_schedule_of_ours_serves_the_host_s_samplers_with_its_options(host: We
 
 
 def test_axes_put_values_over_the_fields(host: WebUI) -> None:
-    host.call("before_ui")
     axes = {option.label: option for option in host.grid.axis_options}
     entry = entries(host)["seeds_2"]
     (script,) = [kind() for kind in host.scripts]
