@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,7 +23,6 @@ from .phi import combine
 
 SOFT = 0.3  # of the median error: below it an error counts little more for being smaller
 TRIALS = 6  # dampings that are tried for one step of Gauss-Newton
-Said = Callable[[], None]
 
 
 class Trajectories(NamedTuple):
@@ -83,33 +82,50 @@ def loss(errors: Sequence[float], scale: float) -> float:
 class Fit:
     """A fit under way.
 
+    How the ends move with the numbers is seen once; each step then corrects it by what it moved (Broyden 1965), until
+    no step made with it lowers the loss and it is looked at anew.
+
     Attributes:
         numbers: what `shape` makes a solver of.
         difference: by how much a number is changed to see what it does; more where the network computes in fp16.
         damping: of Levenberg and Marquardt.
-        said: told after each walk through a batch.
+        moves: for each batch how its ends move with each number, [numbers, b * ...] on the CPU; empty before.
     """
 
     shape: Shape
     numbers: list[float]
     sets: Sequence[Trajectories]
     difference: float = 2e-3
-    damping: float = 1e-3
-    said: Said = field(default=lambda: None)
+    damping: float = 1e-2
+    moves: list[Tensor] = field(default_factory=list)
 
     def improve(self) -> bool:
-        """One step of Gauss-Newton; False where no damping makes the loss smaller."""
+        """One step that lowers the loss; False where there is none."""
         solver = self._solver(self.numbers)
         walked = [walk(one, solver) for one in self.sets]
-        errors = [e for one, done in zip(self.sets, walked, strict=True) for e in one.errors(done.states[-1])]
+        fresh = not self.moves
+        if fresh:
+            self.moves = [self._seen(one, done) for one, done in zip(self.sets, walked, strict=True)]
+        if self._step([done.states[-1] for done in walked]):
+            return True
+        self.moves = []
+        return not fresh and self.improve()
+
+    def _step(self, before: Sequence[Tensor]) -> bool:
+        errors = [error for one, end in zip(self.sets, before, strict=True) for error in one.errors(end)]
         scale = max(SOFT * statistics.median(errors), 1e-6)
-        matrix, side = self._normal(solver, walked, scale)
+        matrix, side = self._normal(before, scale)
         for _ in range(TRIALS):
-            trial = self._trial(matrix, side)
-            found = self.shape.solver(trial)
-            if found is not None and loss(ends(self.sets, found), scale) < loss(errors, scale):
-                self.numbers, self.damping = trial, max(self.damping / 8, 1e-7)
-                return True
+            numbers = self._trial(matrix, side)
+            solver = self.shape.solver(numbers)
+            if solver is not None:
+                after = [walk(one, solver).states[-1] for one in self.sets]
+                found = [
+                    error for one, end in zip(self.sets, after, strict=True) for error in one.errors(end)
+                ]
+                if loss(found, scale) < loss(errors, scale):
+                    self._learn(numbers, before, after)
+                    return True
             self.damping = max(self.damping * 8, 1e-4)
         return False
 
@@ -124,32 +140,39 @@ class Fit:
         step = torch.linalg.solve(damped + floor, side)
         return [number + move for number, move in zip(self.numbers, step.tolist(), strict=True)]
 
-    def _normal(self, solver: Solver, walked: Sequence[Walked], scale: float) -> tuple[Tensor, Tensor]:
+    def _normal(self, before: Sequence[Tensor], scale: float) -> tuple[Tensor, Tensor]:
         """J^T W J and J^T W r over all trajectories."""
         count = len(self.numbers)
         matrix = torch.zeros(count, count, dtype=torch.float64)
         side = torch.zeros(count, dtype=torch.float64)
-        for one, done in zip(self.sets, walked, strict=True):
-            error = torch.tensor(one.errors(done.states[-1]), dtype=torch.float64)
-            weight = (1 / (error**2 + scale**2)).nan_to_num(0.0)
-            norm = one.norms().double().cpu() / weight.sqrt()
-            rows = torch.stack([_scaled(move, norm) for move in self._moves(one, done)])
-            left = _scaled(one.end - done.states[-1], norm)
+        for one, end, moves in zip(self.sets, before, self.moves, strict=True):
+            error = torch.tensor(one.errors(end), dtype=torch.float64)
+            weight = (1 / (error**2 + scale**2)).sqrt().nan_to_num(0.0) / one.norms().double().cpu()
+            weights = weight.repeat_interleave(end[0].numel())
+            rows = moves.double() * weights
             matrix += rows @ rows.T
-            side += rows @ left
+            side += rows @ (_flat(one.end - end).double() * weights)
         return matrix, side
 
-    def _moves(self, one: Trajectories, done: Walked) -> Iterator[Tensor]:
-        """How the ends move with each number."""
+    def _seen(self, one: Trajectories, done: Walked) -> Tensor:
+        """How the ends of one batch move with each number."""
+        found = []
         for place, step in enumerate(self.shape.first_steps()):
             numbers = list(self.numbers)
             numbers[place] += self.difference
             end = walk(one, self._solver(numbers), done, step).states[-1]
-            self.said()
-            yield (end - done.states[-1]) / self.difference
+            found.append(_flat(end - done.states[-1]) / self.difference)
+        return torch.stack(found)
+
+    def _learn(self, numbers: list[float], before: Sequence[Tensor], after: Sequence[Tensor]) -> None:
+        """Takes the numbers; the moves become those nearest to the known ones that lead from before to after."""
+        step = torch.tensor(numbers) - torch.tensor(self.numbers)
+        for moves, start, end in zip(self.moves, before, after, strict=True):
+            wrong = _flat(end - start) - step @ moves
+            moves += torch.outer(step / step.square().sum(), wrong)
+        self.numbers, self.damping = numbers, max(self.damping / 8, 1e-7)
 
 
-def _scaled(x: Tensor, norm: Tensor) -> Tensor:
-    """x [b, ...] over its image's norm, flat, float64 on the CPU; 0 where it is not finite."""
-    flat = x.float().flatten(1).cpu().double() / norm[:, None]
-    return flat.nan_to_num(0.0, 0.0, 0.0).flatten()
+def _flat(x: Tensor) -> Tensor:
+    """x [b, ...] in one row of float32 on the CPU; 0 where it is not finite."""
+    return x.float().flatten().cpu().nan_to_num(0.0, 0.0, 0.0)

@@ -30,12 +30,9 @@ LEAST, MOST = 2, 20  # steps
 FEWEST_PROMPTS = 4
 HELD_SEED = 500_000  # from the first seed of the fit to that of what is held out
 SCREENED = 12  # images that starts and general samplers are tried on
-TRIED, TRIAL_ROUNDS = (
-    2,
-    2,
-)  # starts that are followed on SCREENED images, for so many rounds, before one is chosen
+TRIED, TRIAL_ROUNDS = 2, 3  # starts that are followed on SCREENED images, for so many rounds
 WALKED = ("count", "held_out", "batch", "teacher")  # of the sizes: what decides the walks
-PATIENCE = 2  # rounds without a better held-out error after which the fit ends
+PATIENCE = 3  # rounds without a better held-out error after which the fit ends
 GAIN = 0.97  # of the best general sampler's error: at most this, or the fit is refused
 DIFFERENCE = {torch.float32: 2e-3, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 Note = Callable[[str], None]
@@ -45,11 +42,11 @@ Note = Callable[[str], None]
 class Sizes:
     """How much is walked: trajectories to fit and held out, how many at once, the teacher's steps, rounds."""
 
-    count: int = 24
-    held_out: int = 12
+    count: int = 40
+    held_out: int = 16
     batch: int = 8
-    teacher: int = 64
-    rounds: int = 6
+    teacher: int = 48
+    rounds: int = 12
 
 
 def calibrate(
@@ -103,6 +100,8 @@ class Calibrating:
         fit, held = parted(self.said)
         self.fit = list(self._batches(fit, sizes.count, first, settings))
         self.held = list(self._batches(held, sizes.held_out, first + HELD_SEED, settings))
+        self.trial = min(TRIAL_ROUNDS, sizes.rounds)
+        self.under_way: tuple[float, bool, Fit] | None = None
 
     def result(self) -> Calibration:
         """All stages. Raises OptionError where the fit does not beat the general samplers."""
@@ -111,9 +110,8 @@ class Calibrating:
         if "starts" not in self.found:
             self._screen()
         self._follow()
-        self._refuse(
-            self.found["best"]["held"], self.found["general"]["held"], self.found["general"]["label"]
-        )
+        best, general = self.found.get("best", {"held": math.inf}), self.found["general"]
+        self._refuse(best["held"], general["held"], general["label"])
         return self._calibration()
 
     def _batches(
@@ -129,15 +127,15 @@ class Calibrating:
         each = seconds_each(self.fit[0])
         sizes, images = self.sizes, self.sizes.count
         shape = self._shape(self.levels.sigma_max)
-        trial, full = (
-            n * (shape.evaluations() + 3 * self.steps) + (sizes.held_out + images) * self.steps
-            for n in (min(SCREENED, images), images)
-        )
+        changed = shape.evaluations()
+        trial = TRIED * min(SCREENED, images) * (changed + 2 * TRIAL_ROUNDS * self.steps)
+        rounds = max(sizes.rounds - TRIAL_ROUNDS, 0)
+        full = images * (2 * changed + 2 * rounds * self.steps)
+        looked = (images + sizes.held_out) * self.steps * (rounds + TRIED * TRIAL_ROUNDS)
         screen = (len(list(serving(self.levels))) + TRIED) * SCREENED * self.steps
-        self.count.total = (images + sizes.held_out) * sizes.teacher + screen
-        self.count.total += TRIED * TRIAL_ROUNDS * trial + max(sizes.rounds - TRIAL_ROUNDS, 0) * full
+        self.count.total = (images + sizes.held_out) * sizes.teacher + screen + trial + full + looked
         minutes = self.count.total * each / 60
-        return f"at most {self.count.total} evaluations of {each:.3g} s, {minutes:.1f} minutes"
+        return f"about {self.count.total} evaluations of {each:.3g} s, {minutes:.1f} minutes"
 
     # the teacher
 
@@ -180,7 +178,7 @@ class Calibrating:
             scored.append((self._fit_error(shape, numbers, self._some()), shape.first, numbers))
         scored.sort(key=lambda item: item[0])
         self.found["starts"] = [
-            {"first": first, "numbers": numbers, "damping": 1e-3, "rounds": 0}
+            {"first": first, "numbers": numbers, "damping": 1e-2, "rounds": 0}
             for _, first, numbers in scored[:TRIED]
         ]
         self.state.save()
@@ -221,7 +219,7 @@ class Calibrating:
         """Some rounds from each start, then the rest from the best of them."""
         starts = self.found["starts"]
         for start in starts:
-            while start["rounds"] < TRIAL_ROUNDS and self._round(start):
+            while start["rounds"] < self.trial and self._round(start):
                 pass
         best = min(starts, key=lambda start: start.get("error", math.inf))
         while best["rounds"] < self.sizes.rounds and best["rounds"] - best.get("best_round", 0) < PATIENCE:
@@ -229,21 +227,29 @@ class Calibrating:
                 break
 
     def _round(self, start: dict[str, Any]) -> bool:
-        """One step of Gauss-Newton, looked at on what is held out; False where it is at its end."""
+        """One step of the fit, looked at on what is held out; False where it is at its end."""
         if start.get("ended"):
             return False
-        shape = self._shape(start["first"])
-        difference = DIFFERENCE.get(self.pipe.model.dtype, 2e-3)
-        batches = self._some() if start["rounds"] < TRIAL_ROUNDS else self.fit
-        fit = Fit(
-            shape, start["numbers"], self._sets(batches, shape.first), difference, damping=start["damping"]
-        )
-        start["ended"] = not fit.improve()
+        fit = self._fit_of(start)
+        better = fit.improve()
         start |= {"numbers": fit.numbers, "damping": fit.damping, "rounds": start["rounds"] + 1}
-        if not start["ended"]:
-            self._look(start, shape)
+        if better:
+            self._look(start, fit.shape)
+        else:  # on all images there may still be something to gain
+            start |= {"ended": start["rounds"] > self.trial, "rounds": max(start["rounds"], self.trial)}
         self.state.save()
-        return not start["ended"]
+        return better
+
+    def _fit_of(self, start: dict[str, Any]) -> Fit:
+        """The fit from this start: on some images in the rounds of trial, then on all."""
+        trial = start["rounds"] < self.trial
+        if self.under_way is None or self.under_way[:2] != (start["first"], trial) or not start["rounds"]:
+            shape = self._shape(start["first"])
+            sets = self._sets(self._some() if trial else self.fit, shape.first)
+            difference = DIFFERENCE.get(self.pipe.model.dtype, 2e-3)
+            made = Fit(shape, start["numbers"], sets, difference, damping=start["damping"])
+            self.under_way = (start["first"], trial, made)
+        return self.under_way[2]
 
     def _look(self, start: dict[str, Any], shape: Shape) -> None:
         """Keeps the numbers that are best on what is held out."""

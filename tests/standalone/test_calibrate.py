@@ -24,9 +24,9 @@ from sigmagraft.standalone.ways import Way
 
 from .small import small_model
 
-FEW = Sizes(count=4, held_out=2, batch=4, teacher=12, rounds=2)
-ASKED: dict[str, Any] = {"steps": 3, "cfg": 4.0, "size": (64, 64), "sizes": FEW}
-DRAW: dict[str, Any] = {"size": (64, 64), "seed": 1, "cfg": 4.0}
+FEW = Sizes(count=4, held_out=2, batch=4, teacher=10, rounds=2)
+ASKED: dict[str, Any] = {"steps": 3, "cfg": 4.0, "size": (32, 32), "sizes": FEW}
+DRAW: dict[str, Any] = {"size": (32, 32), "seed": 1, "cfg": 4.0}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_it_beats_the_general_samplers_on_what_was_held_out(made: tuple[Calibrat
     error = found.facts["error"]
     assert error["held_out"] < error["general"]
     assert found.steps == 3
-    assert (found.facts["guidance"], found.facts["size"]) == (4.0, [64, 64])
+    assert (found.facts["guidance"], found.facts["size"]) == (4.0, [32, 32])
     assert found.facts["walked"] == {"prompts": 24, "images": 4, "held_out": 2}
     assert load_calibration(path).facts == found.facts
 
@@ -121,7 +121,7 @@ def test_a_fit_that_gains_nothing_is_refused(
         ({"prompts": ["a", "b", "a", "b"]}, "2 prompts.*4 or more"),
         ({"guidance": "cfg++"}, "cfg"),
         ({"cgf": 3.0}, "unknown setting 'cgf'"),
-        ({"size": (63, 64)}, "size 63x64"),
+        ({"size": (33, 32)}, "size 33x32"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(pipe: Pipeline, changed: dict[str, Any], message: str) -> None:
@@ -161,7 +161,7 @@ def test_its_schedule_is_its_own(pipe: Pipeline, made: tuple[Calibration, Path])
 def test_part_of_a_walk_redraws_a_picture(pipe: Pipeline, made: tuple[Calibration, Path]) -> None:
     image = pipe("a cat", sampler=str(made[1]), **DRAW).images[0]
     drawn = pipe("a dog", sampler=str(made[1]), image=image, strength=0.7, **DRAW)
-    assert drawn.images[0].size == (64, 64)
+    assert drawn.images[0].size == (32, 32)
 
 
 def test_another_model_guidance_or_size_is_warned_of_and_another_kind_refused(
@@ -170,20 +170,20 @@ def test_another_model_guidance_or_size_is_warned_of_and_another_kind_refused(
     path = str(made[1])
     with pytest.warns(UserWarning, match="fitted at cfg 4, this is 9"):
         pipe("a cat", sampler=path, **{**DRAW, "cfg": 9.0})
-    with pytest.warns(UserWarning, match="fitted at 64x64, this is 64x128"):
-        pipe("a cat", sampler=path, **{**DRAW, "size": (64, 128)})
+    with pytest.warns(UserWarning, match="fitted at 32x32, this is 32x64"):
+        pipe("a cat", sampler=path, **{**DRAW, "size": (32, 64)})
     with pytest.warns(UserWarning, match="fitted on another model"):
         Pipeline(small_model(seed=1))("a cat", sampler=path, **DRAW)
     with pytest.raises(OptionError, match="prediction eps, this one's is v"):
         Pipeline(small_model(prediction="v"))("a cat", sampler=path, **DRAW)
     with pytest.raises(OptionError, match=r"fitted under cfg, not cfg\+\+"):
-        pipe("a cat", sampler=path, guidance="cfg++", size=(64, 64))
+        pipe("a cat", sampler=path, guidance="cfg++", size=(32, 32))
 
 
 def test_a_comparison_shows_it_beside_the_others(pipe: Pipeline, made: tuple[Calibration, Path]) -> None:
     way = Way(str(made[1]))
     compared = Comparison(
-        pipe, "a cat", {"cfg": 4.0, "size": (64, 64), "seed": 3}, Entry(Way("dpmpp_2m", "karras"), "r", 12)
+        pipe, "a cat", {"cfg": 4.0, "size": (32, 32), "seed": 3}, Entry(Way("dpmpp_2m", "karras"), "r", 12)
     )
     assert [compared.steps_for(way, n) for n in (2, 3, 10)] == [None, 3, 3]
     entry = compared.entry(way, 3, "3 evaluations")
