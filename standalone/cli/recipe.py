@@ -265,6 +265,8 @@ def _registered(registry: Any, name: str) -> Any:
 
 def recorded(result: Mapping[str, Any], settings: Settings, model: Settings) -> Settings:
     """What goes into every picture of a run: the pipeline's settings, the model and the inputs."""
+    from ...samplers.sampler_files import is_file
+
     kept = {name: value for name, value in result.items() if name not in ("batch", "prompt", "seed", "model")}
     inputs = ("image", "mask", "resize", "resize_mask", "invert_mask") if "image" in settings else ()
     kept |= {name: settings[name] for name in (*LOADING, *inputs) if name in settings}
@@ -274,6 +276,8 @@ def recorded(result: Mapping[str, Any], settings: Settings, model: Settings) -> 
     for name in _PATHS:
         if name in kept:
             kept[name] = portable(kept[name])
+    if is_file(kept["sampler"]):
+        kept["sampler"] = portable(kept["sampler"])
     lora_options.portable(kept, portable)
     ip_adapter_options.portable(kept, portable)
     control_options.portable(kept, portable)
