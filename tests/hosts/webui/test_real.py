@@ -137,7 +137,9 @@ def test_img2img_and_inpainting(web: RealWebUI) -> None:
 
 
 def test_hires_fix_with_a_second_sampler_and_its_options(web: RealWebUI) -> None:
-    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Lanczos", "denoising_strength": 0.7}
+    ways = [mode["name"] for route in ("latent-upscale-modes", "upscalers") for mode in web.get(route)]
+    upscaler = next(name for name in ways if name not in (None, "None"))
+    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": upscaler, "denoising_strength": 0.7}
     hires |= {"hr_additional_modules": ["Use same choices"]} if web.name in ("neo", "forge") else {}
     args = options("", "", "", "", "eta=0.5")
     images, told = web.txt2img(sampler_name=RK4, hr_sampler_name=SEEDS, alwayson_scripts=args, **hires)
