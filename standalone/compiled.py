@@ -23,12 +23,15 @@ def compile_unet(model: Model) -> None:
     model.unet = torch.compile(model.unet, dynamic=False)  # type: ignore[assignment]
 
 
-def thaw() -> None:
-    """Compiles once more, with weights that may change: adapters exchange those that frozen code holds as constants."""
+def thaw(anew: bool = False) -> None:
+    """Compiles once more, with weights that may change: adapters exchange those that frozen code holds as constants.
+
+    ``anew``: again in any case, as compiled code does not notice a hook on a layer that had none.
+    """
     from torch._inductor import config
 
     _THAWED.append(True)
-    if config.freezing:
+    if config.freezing or anew:
         config.freezing = False
         torch.compiler.reset()
 
