@@ -62,21 +62,24 @@ class Forward:
         for key, own in terms.items():
             layer, parameter = self.layers[key], key.rpartition(".")[2]
             hook = made.setdefault(layer, _Layer(layer))
+            weight = self.original(key).to(getattr(layer, parameter).device)
             for term in own:
                 if term.moving not in slots:
                     slots.append(term.moving)
-                hook.add(parameter, term, slots.index(term.moving), self.original(key))
+                hook.add(parameter, term, slots.index(term.moving), weight)
         values = torch.ones(len(slots))
         for hook in made.values():
             hook.finish(values)
         return Prepared(made, slots, values)
 
-    def put(self, prepared: Prepared) -> None:
-        """Exchanges the terms for prepared ones."""
+    def put(self, prepared: Prepared) -> bool:
+        """Exchanges the terms for prepared ones; whether layers have terms now that had none."""
+        more = not prepared.hooks.keys() <= self._now.hooks.keys()
         self.clear()
         for layer, hook in prepared.hooks.items():
             hook.handle = layer.register_forward_hook(hook)
         self._now = prepared
+        return more
 
     def clear(self) -> None:
         """Takes all terms off."""
@@ -169,9 +172,11 @@ class _Layer:
             scale = scale.to(self.pair[0].device, self.pair[0].dtype)
             self.scale = scale if self.scale is None else self.scale.copy_(scale)
         for parameter in {item.parameter for item in self.dense}:
-            value = torch.stack([d.value(slots) for d in self.dense if d.parameter == parameter]).sum(0)
+            first, *others = (item.value(slots) for item in self.dense if item.parameter == parameter)
+            for value in others:
+                first += value
             there = self.sums.get(parameter)
-            self.sums[parameter] = value if there is None else there.copy_(value)
+            self.sums[parameter] = first if there is None else there.copy_(first)
 
     def __call__(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = args[0]

@@ -197,11 +197,11 @@ class Loras:
             _spread(bound, strength, wiring, merged, apart, prefer_merged=True)
         for bound, strength in free:
             _spread(bound, strength, wiring, merged, apart, prefer_merged=False)
-        if any(key.partition(".")[0] in wiring.compiled for key in (*merged, *apart)):
-            thaw()
         terms = wiring.forward.prepare(apart)
         wiring.fused.apply(merged)
-        wiring.forward.put(terms)
+        unseen = wiring.forward.put(terms)
+        if any(key.partition(".")[0] in wiring.compiled for key in (*merged, *apart)):
+            thaw(unseen)
 
     def _or_undo(self, undo: Callable[[], Any]) -> None:
         """Refreshes, and takes the last change back where that fails."""
