@@ -51,7 +51,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """`did you mean 'a' or 'b'?` for the names closest to `name`, else all names (a long list is cut)."""
     known = sorted(set(names))
     folded = {known_name.lower(): known_name for known_name in known}
-    close = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)]
+    close = [folded[match] for match in difflib.get_close_matches(str(name).lower(), folded, n=3, cutoff=0.6)]
     if close:
         return "did you mean " + " or ".join(repr(match) for match in close) + "?"
     shown = ", ".join(known[:40]) + (", ..." if len(known) > 40 else "")

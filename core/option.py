@@ -58,6 +58,8 @@ def resolve(declared: Sequence[Option], given: Mapping[str, Any] | None, owner: 
     """Every declared option with its value. Raises OptionError for an unknown name or a bad value."""
     values: dict[str, Value] = {option.name: option.default for option in declared}
     by_name = {option.name: option for option in declared}
+    if given is not None and not isinstance(given, Mapping):
+        raise OptionError(f"options {given!r:.80}", owner, "a dictionary of names and values")
     for name, value in (given or {}).items():
         if name not in by_name:
             todo = nearest(name, by_name) if by_name else "it takes none"

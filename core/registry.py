@@ -26,7 +26,7 @@ Spec = TypeVar("Spec", bound=Named)
 
 def fold(name: str) -> str:
     """The spelling names are compared in: `DPM++ 2M`, `dpmpp-2m` and `dpmpp_2m` are one name."""
-    return "_".join(name.strip().lower().replace("++", "pp").replace("-", " ").replace("_", " ").split())
+    return "_".join(str(name).strip().lower().replace("++", "pp").replace("-", " ").replace("_", " ").split())
 
 
 class Registry(Generic[Spec]):

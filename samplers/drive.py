@@ -19,7 +19,24 @@ Callback = Callable[[dict[str, Any]], None]
 
 def find_sampler(sampler: str | SamplerSpec) -> SamplerSpec:
     """A spec as it is, or the one of that name. Raises OptionError with the nearest names."""
-    return SAMPLERS[sampler] if isinstance(sampler, str) else sampler
+    if isinstance(sampler, str):
+        return SAMPLERS[sampler]
+    if not isinstance(sampler, SamplerSpec):
+        raise OptionError(f"sampler {sampler!r:.80}", expected="a name or a SamplerSpec")
+    return sampler
+
+
+def _check(denoise: object, x: object, noise: object, callback: object) -> None:
+    """OptionError for an argument of another kind."""
+    for name, value, needed in (
+        ("denoise", denoise, True),
+        ("noise", noise, False),
+        ("callback", callback, False),
+    ):
+        if (needed or value is not None) and not callable(value):
+            raise OptionError(f"{name} {value!r:.80}", expected="a function")
+    if not isinstance(x, Tensor):
+        raise OptionError(f"x {x!r:.80}", expected="a tensor, the latent at the first of the sigmas")
 
 
 class Walk:
@@ -103,6 +120,7 @@ def drive(
         NonFiniteError: the model answered NaN or infinity; on an accelerator, found after the last step.
     """
     spec = find_sampler(sampler)
+    _check(denoise, x, noise, callback)
     run = spec.run(sigmas, levels, noise, options)
     watch = FiniteWatch(len(run.sigmas) - 1)
     walk = Walk(spec, run, x)

@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 from ..core.errors import OptionError
 from .betas import cumulate, linspace, make_betas, zero_terminal_snr
@@ -75,7 +76,7 @@ class NoiseLevels(Process, ABC):
         self, sigmas: Iterable[float], todo: str = "use fewer steps or another schedule"
     ) -> list[float]:
         """`sigmas` as floats. Raises OptionError unless two or more, finite, >= 0 and falling."""
-        values = [float(sigma) for sigma in sigmas]
+        values = numbers(sigmas, "sigmas")
         if len(values) < 2:
             raise OptionError(f"{len(values)} sigmas make no step", expected="two or more")
         for number, value in enumerate(values, 1):
@@ -121,6 +122,24 @@ class NoiseLevels(Process, ABC):
     def flow(shift: float = 1.0) -> FlowLevels:
         """Levels of a rectified-flow model whose times are shifted (arXiv:2403.03206 eq. 23)."""
         return FlowLevels(shift)
+
+
+def numbers(values: Any, name: str) -> list[float]:
+    """A list of numbers as floats. Raises OptionError for anything else, text included."""
+    try:
+        if isinstance(values, str):
+            raise TypeError
+        return [float(value) for value in values]
+    except (TypeError, ValueError):
+        raise OptionError(f"{name} {values!r:.80}", expected="a list of numbers") from None
+
+
+def are_levels(levels: Any) -> NoiseLevels:
+    """`levels`, if they are. Raises OptionError."""
+    if not isinstance(levels, NoiseLevels):
+        todo = "NoiseLevels.discrete() are Stable Diffusion's"
+        raise OptionError(f"levels {levels!r:.80}", expected="NoiseLevels", todo=todo)
+    return levels
 
 
 def terminal(before: float, usual: float = TERMINAL_ALPHA_CUMPROD) -> float:

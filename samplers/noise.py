@@ -41,6 +41,8 @@ def noise_kinds() -> list[str]:
 
 def check_seeds(seeds: Sequence[int]) -> list[int]:
     """Seeds as a list. Raises OptionError unless each is an integer from 0 to 2^64 - 1."""
+    if not isinstance(seeds, Sequence) or isinstance(seeds, str):
+        raise OptionError(f"seeds {seeds!r:.80}", expected="a list of integers, one for each image")
     for seed in seeds:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEED_LIMIT:
             raise OptionError(f"seed {seed!r}", expected="an integer from 0 to 2^64 - 1")
@@ -80,6 +82,8 @@ class ImageNoise:
     ) -> None:
         if kind not in KINDS:
             raise OptionError(f"unknown noise kind {kind!r}", todo=nearest(kind, KINDS))
+        if not isinstance(shape, Sequence):
+            raise OptionError(f"shape {shape!r:.80}", expected="the sizes of one image's latent")
         self.seeds, self.shape, self.kind = check_seeds(seeds), tuple(shape), kind
         self.device, self.dtype = torch.device(device), dtype
         self._draws = [KINDS[kind](seed, self.device) for seed in self.seeds]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from ..core.errors import OptionError
 from ..core.registry import Registry
-from .levels import DiscreteLevels, NoiseLevels
+from .levels import DiscreteLevels, NoiseLevels, are_levels, numbers
 from .spec import Option, resolve
 
 MAX_STEPS = 1000
@@ -105,10 +106,11 @@ def schedule(
         OptionError: unknown name or option, steps out of range, a schedule that cannot serve such a model or
             gives another number of steps though it declares `exact_steps`, or a list that does not fall.
     """
+    are_levels(levels)
     if not isinstance(name, str | ScheduleSpec):
-        return _own(name, steps, levels)
+        return _own(numbers(name, "schedule"), steps, levels)
     spec = SCHEDULES[name] if isinstance(name, str) else name
-    if steps is None or not spec.fewest <= steps <= MAX_STEPS:
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or not spec.fewest <= steps <= MAX_STEPS:
         raise OptionError(
             f"steps {steps}", expected=f"{spec.fewest} to {MAX_STEPS}", todo="20 to 30 is usual"
         )
@@ -156,8 +158,8 @@ def sigmas_at(timesteps: Sequence[float], levels: NoiseLevels) -> list[float]:
     Raises OptionError for a timestep outside the model's range, or one that does not fall.
     """
     values = []
-    for timestep in timesteps:
-        sigma = levels.sigma(float(timestep)) if math.isfinite(timestep) else math.nan
+    for timestep in numbers(timesteps, "timesteps"):
+        sigma = are_levels(levels).sigma(timestep) if math.isfinite(timestep) else math.nan
         told = levels.timestep(sigma) if sigma > 0.0 else timestep
         if not abs(told - timestep) <= 1e-6 * max(abs(timestep), 1.0):
             low, high = levels.timestep(levels.sigma_min), levels.timestep(levels.sigma_max)

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..core.errors import OptionError
 from ..core.option import Option, Value, resolve
 from ..core.registry import Registry
-from .levels import NoiseLevels
+from .levels import NoiseLevels, are_levels
 
 Method = Generator[tuple[Tensor, float], Tensor, Tensor]
 Noise = Callable[[float, float], Tensor]
@@ -119,7 +119,7 @@ class SamplerSpec:
         options: Mapping[str, Any] | None = None,
     ) -> Run:
         """A Run with everything checked. Raises OptionError for bad sigmas, options or process."""
-        if levels.is_flow and not self.flow:
+        if are_levels(levels).is_flow and not self.flow:
             raise OptionError("not valid for rectified flow", f"sampler {self.name}", todo="choose another")
         values = resolve(self.options, options, f"sampler {self.name}") | self.settled()
         return Run(self.checked(sigmas, levels), levels, noise, values)

@@ -106,13 +106,17 @@ class Pipeline(LoraVerbs, IPAdapterVerbs):
         steps), cfg_rescale, sampler (a name, or a function in k-diffusion's convention), options (its own), schedule
         with schedule_options, or sigmas or timesteps (your own falling list), seed (image k of a batch has seed + k),
         batch, image and strength, mask (white is repainted), mask_blur, only_masked (pixels around the mask),
-        clip_skip, original_size, crop, target_size and aesthetic_score (SDXL's, pixels), emphasis, noise, step_noise
-        and noise_type. ``callback`` is told of every step, ``decoded`` of every picture; what they raise ends the
-        run. With ``stop_at`` the run ends after as many steps in ``recording``, which can be saved and given to
+        clip_skip, original_size, crop, target_size and aesthetic_score (SDXL's, pixels), emphasis, noise, step_noise,
+        noise_type and ensd, like ("a1111", "forge", "comfyui", "diffusers": what is not given is as that system has
+        it). ``callback`` is told of every step, ``decoded`` of every picture; what they raise ends the run. With
+        ``stop_at`` the run ends after as many steps in ``recording``, which can be saved and given to
         ``resume``. OptionError for a setting that cannot work, OutOfMemory with what to lower.
         """
         if stop_at is not None and recording is None:
             raise OptionError("stop_at without a recording", todo="give recording=Recording() and save it")
+        for name, function in (("callback", callback), ("decoded", decoded)):
+            if function is not None and not callable(function):
+                raise OptionError(f"{name} {function!r:.80}", expected="a function")
         request = Request.of(prompt, self.with_image_prompts(settings))
         request.resolve(self.info, self.model.vae.factor)
         with memory_errors(

@@ -14,6 +14,7 @@ from .auto import take_auto
 from .control_text import read_controls, recorded
 from .guidance_weight import check_guidance
 from .ip_adapter_text import read_requests
+from .kinds import check_kinds
 from .like import filled
 from .lora_prompt import tags, wanted
 from .model import ModelInfo
@@ -81,6 +82,7 @@ class Request:
     @classmethod
     def of(cls, prompt: str | list[str], settings: dict[str, Any]) -> Request:
         """A request from keyword arguments; OptionError with the nearest name for one that is not a setting."""
+        check_kinds({"prompt": prompt, **settings}, OPTIONAL)
         settings = filled(settings)
         known = [f.name for f in fields(cls) if f.init and f.name != "prompt"]
         for name in settings:
@@ -210,3 +212,7 @@ def _each(value: str | list[str], batch: int, what: str) -> list[str]:
             f"{len(value)} {what} for {batch} images", expected=f"one, or one for each of the {batch}"
         )
     return list(value)
+
+
+# settings that may be left to chance or to the model
+OPTIONAL = tuple(each.name for each in fields(Request) if each.default is None)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import OptionError
 from ..samplers import SCHEDULES, NoiseLevels, SamplerSpec, ScheduleSpec, schedule, sigmas_at
+from ..samplers.levels import numbers
 
 if TYPE_CHECKING:
     from .model import ModelInfo
@@ -65,16 +65,7 @@ def check_lists(request: Request) -> None:
         raise OptionError(f"schedule_options with a list of {names[0]}", todo="leave them out")
     for name in ("sigmas", "timesteps"):
         if getattr(request, name) is not None:
-            setattr(request, name, _numbers(getattr(request, name), name))
-
-
-def _numbers(values: Iterable[Any], name: str) -> list[float]:
-    try:
-        if isinstance(values, str):
-            raise TypeError
-        return [float(value) for value in values]
-    except (TypeError, ValueError):
-        raise OptionError(f"{name} {values!r}", expected="a list of numbers") from None
+            setattr(request, name, numbers(getattr(request, name), name))
 
 
 def _own(request: Request, levels: NoiseLevels) -> list[float] | None:

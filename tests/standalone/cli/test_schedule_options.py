@@ -92,7 +92,8 @@ def test_file_name_of_a_picture_without_a_schedule(run: Run, loaded: Loaded) -> 
     ("words", "told"),
     [
         ("--sigmas 3,x", "'3,x' is not a list of numbers"),
-        ("--sigmas 3,1 --schedule karras", "sigmas and schedule together"),
+        ("--sigmas 3,1 --schedule karras", "--sigmas and --schedule together"),
+        ("--sigmas 3,1 --schedule-option rho=3", "--schedule-option with --sigmas"),
         ("--sigmas 3,1 --steps 5", "steps 5 with 2 steps"),
         ("--sigmas 1,3", "rises"),
         ("--timesteps 1200,5", "timestep 1200"),
