@@ -92,8 +92,8 @@ def test_a_generation_writes_its_sampler_and_options(web: RealWebUI) -> None:
     assert apart(chosen[0], again[0]) == 0
     assert apart(chosen[0], left_alone[0]) > 0
     assert len(plain) == 1
-    if web.name == "neo":
-        return  # 2.26 refuses every request with an infotext, for a reason of its own
+    if web.name in ("neo", "forge"):
+        return  # they answer every request with an infotext with a TypeError of their own
     # the fields come back from the text alone
     pasted, told_again = web.txt2img(infotext=told)
     assert "beta_d" in told_again
