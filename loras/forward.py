@@ -178,8 +178,18 @@ class _Layer:
             there = self.sums.get(parameter)
             self.sums[parameter] = first if there is None else there.copy_(first)
 
+    def _follow(self, output: Tensor) -> None:
+        """To where the network has been moved since, in its dtype."""
+        place = (output.device, output.dtype)
+        if self.pair is not None and (self.pair[0].device, self.pair[0].dtype) != place:
+            self.pair = self.pair[0].to(*place), self.pair[1].to(*place)
+            self.scale = None if self.scale is None else self.scale.to(*place)
+        if any((value.device, value.dtype) != place for value in self.sums.values()):
+            self.sums = {name: value.to(*place) for name, value in self.sums.items()}
+
     def __call__(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = args[0]
+        self._follow(output)
         if self.pair is not None and self.scale is not None:
             output = output + _low_rank(layer, x, *self.pair, self.scale)
         if self.sums:

@@ -165,3 +165,23 @@ def test_apart_and_merged_are_the_same_network(paths: list[Path]) -> None:
     forward.clear()
     assert torch.equal(_run(small), before)
     assert not any(layer._forward_hooks for layer in layers.values())
+
+
+@torch.no_grad()
+def test_terms_and_originals_follow_a_network_that_is_converted(paths: list[Path]) -> None:
+    small = Small()
+    bound = small.load(paths[0])
+    unet, x = small.networks["unet"], (torch.randn(1, 4, 8, 8), torch.tensor([3.0]), torch.randn(1, 7, 64))
+    layers = {key: small.layer(key.rpartition(".")[0]) for key in bound.deltas if key.startswith("unet.")}
+    forward = Forward(layers, small.fused.original)
+    forward.set({key: [Term(d, 0.5) for d in bound.deltas[key]] for key in layers})
+    apart = unet(*x)
+    unet.double()
+    assert torch.allclose(unet(*(t.double() for t in x)), apart.double(), atol=1e-4)
+    unet.float()
+    forward.clear()
+    small.fuse(bound)
+    for network in small.networks.values():
+        network.half()
+    small.fused.restore()
+    assert small.hashes() == Small(torch.float16).hashes()
