@@ -51,21 +51,24 @@ class General:
         return drawn and fits and (SAMPLERS[self.sampler].flow or not levels.is_flow)
 
 
-LOW = {"floor": 0.008, "top": 0.82}  # karras from 12 to 0.1 on Stable Diffusion's levels
+def _low(sampler: str, options: Mapping[str, Any] | None = None) -> General:
+    """On karras from 12 to 0.1 on Stable Diffusion's levels."""
+    return General(sampler, "karras", options or {}, floor=0.008, top=0.82)
+
 
 GENERAL: tuple[General, ...] = (
-    General("euler", "karras", **LOW),
+    _low("euler"),
     General("euler", "karras"),
     General("euler", "normal"),
     General("euler", "sgm_uniform"),
     General("euler", "beta"),
-    General("dpmpp_2m", "karras", **LOW),
+    _low("dpmpp_2m"),
     General("dpmpp_2m", "karras"),
     General("dpmpp_2m", "exponential"),
     General("dpmpp_2m", "sgm_uniform"),
     General("dpmpp_2m", "beta"),
-    General("uni_pc_bh2", "karras", {"order": 1}, **LOW),
-    General("uni_pc_bh2", "karras", {"order": 2}, **LOW),
+    _low("uni_pc_bh2", {"order": 1}),
+    _low("uni_pc_bh2", {"order": 2}),
     General("uni_pc_bh2", "karras"),
     General("uni_pc_bh2", "sgm_uniform"),
     General("deis", "karras"),

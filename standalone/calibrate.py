@@ -11,25 +11,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..core.errors import OptionError
-from ..samplers import drive
-from ..samplers.calibrate_fit import Fit, Trajectories, ends, typical
-from ..samplers.calibrate_shape import MEMORY, Shape, Solver, solver_of
+from ..samplers.calibrate_fit import Fit
+from ..samplers.calibrate_shape import Shape
 from ..samplers.calibrate_steps import Deviations
 from ..samplers.calibration import Calibration
-from ..samplers.general import General, serving
+from .calibrate_facts import check_asked, facts_of
 from .calibrate_prompts import parted, prompts_for
+from .calibrate_start import fit_error, ranked, sets_of, starts_of, way_error, ways_of
 from .calibrate_state import State
 from .calibrate_walks import Batch, Count, Progress, seconds_each, teach, teaching
-from .fit_check import fingerprint
 from .memory import memory_errors
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
 
-LEAST, MOST = 2, 20  # steps
-FEWEST_PROMPTS = 4
 HELD_SEED = 500_000  # from the first seed of the fit to that of what is held out
-SCREENED = 12  # images that starts and general samplers are tried on
+SCREENED = 16  # images that starts and general samplers are tried on
 TRIED, TRIAL_ROUNDS = 2, 3  # starts that are followed on SCREENED images, for so many rounds
 WALKED = ("count", "held_out", "batch", "teacher")  # of the sizes: what decides the walks
 PATIENCE = 3  # rounds without a better held-out error after which the fit ends
@@ -69,7 +66,7 @@ def calibrate(
     """
     with memory_errors("calibrating", pipe.model.device), torch.no_grad():
         return Calibrating(
-            pipe, prompts, steps, sizes or Sizes(), folder, progress, note or str, settings
+            pipe, prompts, steps, sizes or Sizes(), folder, progress, note or _silent, settings
         ).result()
 
 
@@ -87,12 +84,12 @@ class Calibrating:
         note: Note,
         settings: dict[str, Any],
     ) -> None:
-        _check(steps, prompts, settings)
+        check_asked(steps, prompts, settings)
         self.pipe, self.steps, self.sizes, self.note = pipe, steps, sizes, note
         self.levels = pipe.levels
         self.count = Count(progress=progress)
         self.said = tuple(prompts) or prompts_for(pipe.model.source)
-        self.facts = _facts(pipe, settings)
+        self.facts = facts_of(pipe, settings)
         asked = {**self.facts, "prompts": self.said, **{name: getattr(sizes, name) for name in WALKED}}
         self.state = State(folder, {**asked, **settings})
         self.found = self.state.fits.setdefault(f"{steps} steps, {sizes.rounds} rounds", {})
@@ -126,13 +123,13 @@ class Calibrating:
         """Words for a person, before anything slow; sets the total of the progress."""
         each = seconds_each(self.fit[0])
         sizes, images = self.sizes, self.sizes.count
-        shape = self._shape(self.levels.sigma_max)
+        shape = Shape(self.levels, self.levels.sigma_max, self.steps)
         changed = shape.evaluations()
         trial = TRIED * min(SCREENED, images) * (changed + 2 * TRIAL_ROUNDS * self.steps)
         rounds = max(sizes.rounds - TRIAL_ROUNDS, 0)
         full = images * (2 * changed + 2 * rounds * self.steps)
         looked = (images + sizes.held_out) * self.steps * (rounds + TRIED * TRIAL_ROUNDS)
-        screen = (len(list(serving(self.levels))) + TRIED) * SCREENED * self.steps
+        screen = (len(list(ways_of(self.steps, self.levels))) + TRIED) * SCREENED * self.steps
         self.count.total = (images + sizes.held_out) * sizes.teacher + screen + trial + full + looked
         minutes = self.count.total * each / 60
         return f"about {self.count.total} evaluations of {each:.3g} s, {minutes:.1f} minutes"
@@ -164,56 +161,13 @@ class Calibrating:
 
     def _screen(self) -> None:
         """Every general way on some images; the best of them is what the fit must beat."""
-        ways = [(self._error(way, self._some()), way) for way in self._ways()]
-        ways.sort(key=lambda pair: pair[0])
-        best = ways[0][1]
-        self.found["general"] = {"label": best.label, "held": self._error(best, self.held)}
-        starts = [self._solver(way) for _, way in ways[: 2 * TRIED]]
-        levels = self.deviations.best(self.steps)
-        starts += [solver_of("euler", levels, self.levels)]
-        scored = []
-        for solver in starts:
-            shape = self._shape(solver.sigmas[0])
-            numbers = shape.numbers(solver)
-            scored.append((self._fit_error(shape, numbers, self._some()), shape.first, numbers))
-        scored.sort(key=lambda item: item[0])
-        self.found["starts"] = [
-            {"first": first, "numbers": numbers, "damping": 1e-2, "rounds": 0}
-            for _, first, numbers in scored[:TRIED]
-        ]
+        ways = ranked(self.steps, self._some())
+        best = {"label": ways[0].label, "held": way_error(ways[0], self.steps, self.held)}
+        starts = starts_of(ways[: 2 * TRIED], self.deviations, self.steps, self._some(), TRIED)
+        self.found |= {"general": best, "starts": starts}
         self.state.save()
 
-    def _ways(self) -> Iterator[General]:
-        for way in serving(self.levels):
-            try:
-                way.sigmas(self.steps, self.levels)
-            except OptionError:
-                continue  # has not so few steps, or so many
-            yield way
-
-    def _solver(self, way: General) -> Solver:
-        return solver_of(way.sampler, way.sigmas(self.steps, self.levels), self.levels, way.options)
-
-    def _error(self, way: General, batches: Sequence[Batch]) -> float:
-        sigmas = way.sigmas(self.steps, self.levels)
-        errors: list[float] = []
-        for batch in batches:
-            one = batch.trajectories(sigmas[0])
-            end = drive(way.sampler, one.denoise, one.x, sigmas, levels=self.levels, options=way.options)
-            errors += one.errors(end)
-        return typical(errors)
-
     # the fit
-
-    def _shape(self, first: float) -> Shape:
-        return Shape(self.levels, first, self.steps, MEMORY)
-
-    def _sets(self, batches: Sequence[Batch], first: float) -> list[Trajectories]:
-        return [batch.trajectories(first) for batch in batches]
-
-    def _fit_error(self, shape: Shape, numbers: Sequence[float], batches: Sequence[Batch]) -> float:
-        solver = shape.solver(numbers)
-        return math.inf if solver is None else typical(ends(self._sets(batches, shape.first), solver))
 
     def _follow(self) -> None:
         """Some rounds from each start, then the rest from the best of them."""
@@ -222,9 +176,13 @@ class Calibrating:
             while start["rounds"] < self.trial and self._round(start):
                 pass
         best = min(starts, key=lambda start: start.get("error", math.inf))
-        while best["rounds"] < self.sizes.rounds and best["rounds"] - best.get("best_round", 0) < PATIENCE:
+        while best["rounds"] < self.sizes.rounds and self._waited(best) < PATIENCE:
             if not self._round(best):
                 break
+
+    def _waited(self, start: dict[str, Any]) -> int:
+        """Rounds on all images without a better held-out error."""
+        return start["rounds"] - max(start.get("best_round", 0), self.trial)
 
     def _round(self, start: dict[str, Any]) -> bool:
         """One step of the fit, looked at on what is held out; False where it is at its end."""
@@ -244,8 +202,8 @@ class Calibrating:
         """The fit from this start: on some images in the rounds of trial, then on all."""
         trial = start["rounds"] < self.trial
         if self.under_way is None or self.under_way[:2] != (start["first"], trial) or not start["rounds"]:
-            shape = self._shape(start["first"])
-            sets = self._sets(self._some() if trial else self.fit, shape.first)
+            shape = Shape(self.levels, start["first"], self.steps)
+            sets = sets_of(self._some() if trial else self.fit, shape.first)
             difference = DIFFERENCE.get(self.pipe.model.dtype, 2e-3)
             made = Fit(shape, start["numbers"], sets, difference, damping=start["damping"])
             self.under_way = (start["first"], trial, made)
@@ -253,8 +211,8 @@ class Calibrating:
 
     def _look(self, start: dict[str, Any], shape: Shape) -> None:
         """Keeps the numbers that are best on what is held out."""
-        fitted = self._fit_error(shape, start["numbers"], self.fit)
-        held = self._fit_error(shape, start["numbers"], self.held)
+        fitted = fit_error(shape, start["numbers"], self.fit)
+        held = fit_error(shape, start["numbers"], self.held)
         start["error"] = fitted
         if held < self.found.get("best", {"held": math.inf})["held"]:
             self.found["best"] = {
@@ -280,7 +238,7 @@ class Calibrating:
 
     def _calibration(self) -> Calibration:
         best = self.found["best"]
-        solver = self._shape(best["first"]).solver(best["numbers"])
+        solver = Shape(self.levels, best["first"], self.steps).solver(best["numbers"])
         assert solver is not None  # it has been walked
         error = {"fitted": best["fitted"], "held_out": best["held"], "general": self.found["general"]["held"]}
         walked = {"prompts": len(self.said), "images": self.sizes.count, "held_out": self.sizes.held_out}
@@ -288,33 +246,5 @@ class Calibrating:
         return Calibration(solver.sigmas, solver.rows, facts)
 
 
-def _check(steps: int, prompts: Sequence[str], settings: dict[str, Any]) -> None:
-    if isinstance(steps, bool) or not LEAST <= steps <= MOST:
-        raise OptionError(f"steps {steps}", expected=f"{LEAST} to {MOST}", todo="5 to 10 are what it is for")
-    if prompts and len(set(prompts)) < FEWEST_PROMPTS:
-        raise OptionError(
-            f"{len(set(prompts))} prompts",
-            expected=f"{FEWEST_PROMPTS} or more that differ",
-            todo="or give none and take ours",
-        )
-    if settings.get("guidance", "cfg") != "cfg":
-        raise OptionError("a calibration with cfg++", expected="guidance cfg")
-
-
-def _facts(pipe: Pipeline, settings: dict[str, Any]) -> dict[str, Any]:
-    from .request import Request
-
-    info = pipe.info
-    request = Request.of("", {name: value for name, value in settings.items() if name != "seed"})
-    request.resolve(info, pipe.model.vae.factor)
-    return {
-        "model": pipe.model.source,
-        "family": info.family,
-        "prediction": info.prediction,
-        "zero_snr": info.zero_snr,
-        "shift": info.shift,
-        "guidance": request.cfg,
-        "cfg_rescale": request.cfg_rescale,
-        "size": [request.width, request.height],
-        "fingerprint": fingerprint(pipe.model),
-    }
+def _silent(text: str) -> None:
+    pass
