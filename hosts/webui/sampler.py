@@ -56,7 +56,8 @@ def sampler_data(offer: SamplerOffer, label: str) -> Entry:
     default = offer.spec.default_schedule
     known = sd_schedulers.schedulers_map
     options: dict[str, Any] = {"scheduler": default if default in known else "karras"}
-    if offer.spec.stochastic and not offer.spec.brownian:
+    # its pictures tell the seed delta, which the host's generators, not a path, are moved by
+    if (offer.spec.stochastic or offer.spec.noise_option) and not offer.spec.brownian:
         options["uses_ensd"] = True
     return Entry(label, lambda model: Walker(function, model), [offer.name], options)
 

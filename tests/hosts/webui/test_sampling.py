@@ -63,7 +63,8 @@ def test_the_seed_delta_moves_the_steps_noise_and_not_the_start(host: WebUI) -> 
     assert entry.options["uses_ensd"] is True
     plain, moved = (host.generate(entry.name, [1], STEPS, ensd=ensd).samples for ensd in (0, 31337))
     assert not torch.allclose(plain, moved)
-    assert "uses_ensd" not in entries(host)["rk4_4s"].options
+    assert "uses_ensd" not in entries(host)["pec423_2h2s"].options
+    assert "uses_ensd" not in entries(host)["seeds_2"].options
 
 
 @pytest.mark.parametrize("kind", FAMILY)
