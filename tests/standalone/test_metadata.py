@@ -140,6 +140,7 @@ def full(value: dict[str, Any]) -> dict[str, Any]:
         {"only_masked": 0, "image": "a", "mask": "b"},
         {"steps": 1, "seed": 0, "cfg": 0.0},
         {"embeddings": ["a.pt", "b, c.pt"], "resize_mask": True},
+        {"loras": ["a, b.safetensors:0.5:te=1"], "lora_dir": ["~/x"], "lora_hashes": {"odd: name": "12", "b": "3"}},
     ],
 )
 def test_our_settings_come_back_exactly(changed: dict[str, Any]) -> None:
@@ -182,8 +183,9 @@ def test_a_text_of_a1111() -> None:
         "ensd": 31337,
         "noise": "nv",
         "emphasis": "a1111",
+        "lora_hashes": {"thing": "0123456789ab", "other": "98"},
     }
-    assert read.other == {"Lora hashes": "thing: 0123456789ab, other: 98"}
+    assert read.other == {}
 
 
 def test_a_sampler_with_its_schedule_in_one_name() -> None:
