@@ -25,6 +25,7 @@ def start() -> type[Any]:
         lists.clear()  # all or nothing: a list half filled would offer what does not run
         raise
     logger.info("SigmaGraft: %d samplers and %d schedules added", samplers, schedules)
+    _guarded("adding axes", axes.add_axes)()  # with --nowebui the plot reads its list before the event below
     # the host looks through the whole stack and every module to see who hangs on it: once here, the rest in `with_ui`
     script_callbacks.on_before_ui(_guarded("starting with the UI", with_ui))
     return SigmaGraft

@@ -160,3 +160,13 @@ def test_a_web_ui_too_old_for_us_is_told_in_one_line(
     assert line.startswith("[SigmaGraft] could not start: ")
     assert "rng" in line
     assert host.scripts == []
+
+
+def test_axes_are_there_before_the_page_s_event(make: Callable[..., WebUI]) -> None:
+    """With --nowebui the hosts lay out the plot before they tell of the page."""
+    host = make("a1111")
+    called: list[str] = []
+    host.call = lambda event, *args: called.append(event)  # type: ignore[method-assign]
+    host.load_extensions(ROOT)
+    assert "before_ui" in called
+    assert any(option.label == "[SigmaGraft] eta" for option in host.grid.axis_options)
