@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
 import torch
@@ -21,12 +22,11 @@ NAME = "lora_unet_input_blocks_3_0_in_layers_2"
 def test_the_family_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
     text = next(block for block in blocks if block.startswith("# loras/diagonal.py"))
-    names: dict[str, Any] = {"__name__": "diagonal"}
-    exec(
-        compile(text.replace("from .", "from sigmagraft.loras."), "diagonal", "exec", dont_inherit=True),
-        names,
-    )
-    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, names["FORMAT"]))
+    module = ModuleType("diagonal")
+    monkeypatch.setitem(sys.modules, "diagonal", module)  # where a dataclass looks for its annotations
+    code = compile(text.replace("from .", "from sigmagraft.loras."), "diagonal", "exec", dont_inherit=True)
+    exec(code, vars(module))
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, module.FORMAT))
     monkeypatch.setitem(spellings.ENDINGS, "row_factors", "row_factors")
     small, factors = Small(), torch.randn(64)
     weight = small.parameters["unet.input_blocks.3.0.in_layers.2.weight"]
