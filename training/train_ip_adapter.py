@@ -4,6 +4,9 @@ The UNet and the image encoder are frozen. A perceiver makes tokens of the encod
 cross-attention gets keys and values for them, which start as copies of those for words. The reference is the scene
 itself or the same things elsewhere, so that what is learned is how things look and not only where they are; captions
 are left out more often than not, so that the picture must be enough.
+
+The first steps (`--match`) do without the UNet's gradient: the term in each cross-attention must be what a full caption
+adds there to the empty one. That says much more of each picture than the error of its noise does.
 """
 
 from __future__ import annotations
@@ -23,15 +26,18 @@ from sigmagraft.controlnet.ip_attention import ImageTerm, Tokens
 from sigmagraft.controlnet.ip_places import Place, places
 from sigmagraft.controlnet.ip_projection import Resampler
 from sigmagraft.controlnet.ip_weights import Gain
+from sigmagraft.core.blocks import attend
 from sigmagraft.core.patch import AttentionPatch, Hooks, StepInfo
 from sigmagraft.standalone.unet import UNet
 
+from .captions import Manner, caption
 from .draw import draw
 from .loop import Loop, Plan, Workers, launch
 from .preview import load_unet
 from .scenes import Scene, place
 from .train_image_encoder import CONFIG as VISION
 from .train_image_encoder import HELD_OUT, metadata, seen, trained_image_encoder
+from .train_text import encode_pieces
 from .train_unet import Examples
 from .train_unet import Task as UNetTask
 from .words import POSITIONS
@@ -42,6 +48,9 @@ ENCODER = "ip-adapter_scenes.encoder.safetensors"
 TOKENS, WIDTH, DEPTH = 16, 64, 2
 ELSEWHERE = 0.5  # share of references that show the things in other places
 NO_IMAGE, NO_WORDS = 0.08, 0.7
+SAID = Manner(
+    size=1.0, colour=1.0, place=0.0, background=1.0, synonym=0.0
+)  # by captions that pictures must match
 
 
 class Adapter(nn.Module):
@@ -59,11 +68,11 @@ class Adapter(nn.Module):
     def patches(self, unet: UNet, tokens: Tensor) -> list[AttentionPatch]:
         """The terms of these tokens [b, n, width] in every cross-attention."""
         return [
-            AttentionPatch(p.block, p.index, "attn2", self._term(unet, p, tokens))
-            for p in places(unet.config)
+            AttentionPatch(p.block, p.index, "attn2", self.term(unet, p, tokens)) for p in places(unet.config)
         ]
 
-    def _term(self, unet: UNet, p: Place, tokens: Tensor) -> ImageTerm:
+    def term(self, unet: UNet, p: Place, tokens: Tensor) -> ImageTerm:
+        """The term of one cross-attention."""
         layer, heads = self.ip_adapter[str(p.number)], unet.config.heads(p.channels)
         k, v = (layer.get_parameter(f"to_{which}_ip.weight") for which in "kv")
         both = Tokens(tokens, tokens)
@@ -124,6 +133,42 @@ class Task(UNetTask):
             for scene in given.scenes
         ]
         return self.words.states(said)
+
+    def match_loss(self, adapter: Adapter, step: int) -> Tensor:
+        """How far the terms are from what words add to each cross-attention, as a share of it; 0 for no picture."""
+        given = self.examples(step)
+        hidden = self.references(given)
+        shown = (hidden != self.grey).flatten(1).any(1).float()[:, None, None]
+        tokens = adapter.image_proj(hidden)
+        losses = []
+        for at, q, added in self.added_by_words(given):
+            wanted = added * shown
+            term = adapter.term(self.unet, at, tokens)(q, q, q, StepInfo())
+            losses.append((term - wanted).square().mean() / wanted.square().mean().clamp(min=1e-6))
+        return torch.stack(losses).mean()
+
+    @torch.no_grad()
+    def added_by_words(self, given: Examples) -> list[tuple[Place, Tensor, Tensor]]:
+        """Of each cross-attention the queries, and what captions that leave nothing out but places add to their
+        attention [b, n, channels] over that to the empty one.
+        """
+        said = [encode_pieces(self.words.tokenizer, caption(s, given.rng, SAID))[0] for s in given.scenes]
+        empty = self.words.states([self.words.empty])
+        found: list[tuple[Place, Tensor, Tensor]] = []
+
+        def watched(at: Place) -> AttentionPatch:
+            layer, heads = self.unet.get_submodule(at.module(at.number)), self.unet.config.heads(at.channels)
+
+            def extra(q: Tensor, k: Tensor, v: Tensor, info: StepInfo) -> Tensor:
+                none = [part(empty).expand(len(q), -1, -1) for part in (layer.to_k, layer.to_v)]  # type: ignore[operator]
+                found.append((at, q, attend(q, k, v, heads) - attend(q, *none, heads)))
+                return q.new_zeros(())
+
+            return AttentionPatch(at.block, at.index, "attn2", extra)
+
+        hooks = Hooks([watched(at) for at in places(self.unet.config)], StepInfo())
+        self.unet(given.x, given.t, self.words.states(said), None, hooks)
+        return found
 
     def error(self, adapter: Adapter, given: Examples, context: Tensor, hidden: Tensor) -> Tensor:
         """The loss of given pictures and words."""
@@ -188,6 +233,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=8, help="a worker's share of the batch")
     parser.add_argument("--count", type=int, default=6400, help="latents in the cache")
+    parser.add_argument("--match", type=int, default=1000, help="first steps that match what words add")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes, one a core")
@@ -211,7 +257,7 @@ def _train(args: argparse.Namespace, workers: Workers) -> None:
         print(f"step {step}: error with {worth}", flush=True)
 
     def loss(step: int) -> Tensor:
-        return task.image_loss(adapter, step)
+        return (task.match_loss if step < args.match else task.image_loss)(adapter, step)
 
     Loop(args.runs / FOLDER, adapter, plan, loss, 0.999, told, workers).run()
 

@@ -77,9 +77,28 @@ def test_the_losses_depend_on_seed_and_step_alone(runs: Path) -> None:
     encoder, lessons = EncoderTask(runs, 0, 4), Lessons()
     task = Task(runs, 0, 4, BATCH, Workers())
     adapter = Adapter(task.unet)
-    for loss, network in ((encoder.loss, lessons), (task.image_loss, adapter)):
+    for loss, network in ((encoder.loss, lessons), (task.image_loss, adapter), (task.match_loss, adapter)):
         values = [float(loss(network, step)) for step in (1, 1, 2)]  # type: ignore[arg-type]
         assert values[0] == values[1] != values[2]
+
+
+def test_what_words_add_is_told_of_every_layer(runs: Path) -> None:
+    task = Task(runs, 0, 4, BATCH, Workers())
+    found = task.added_by_words(task.examples(0))
+    assert [at.number for at, _, _ in found] == [1, 7, 3, 5]  # input, middle, output, as they run
+    for at, q, added in found:
+        assert added.shape == q.shape
+        assert q.shape[0] == 4
+        assert q.shape[2] == at.channels
+        assert added.std() > 0
+
+
+def test_matching_alone_tells_pictures_apart(runs: Path, tmp_path: Path) -> None:
+    task = Task(runs, 0, 4, BATCH, Workers())
+    adapter = Adapter(task.unet)
+    first = float(task.match_loss(adapter, 0))
+    Loop(tmp_path, adapter, Plan(25, 5e-3, warm=1), lambda step: task.match_loss(adapter, 0)).run()
+    assert float(task.match_loss(adapter, 0)) < 0.8 * first
 
 
 def test_only_the_adapter_learns_and_goes_on_where_it_stopped(runs: Path, tmp_path: Path) -> None:
