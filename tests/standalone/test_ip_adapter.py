@@ -373,6 +373,15 @@ def test_an_exception_inside_a_term_leaves_the_model_as_it_was(
     assert torch.equal(drawn(pipe), plain)
 
 
+def test_it_acts_beside_a_control(pipe: Pipeline, files: Path) -> None:
+    """Each changes what the other alone gives, and neither is left behind."""
+    text, control = f"{files}/base.safetensors:{files}/0.png", f"reference:{files}/1.png"
+    plain, both = drawn(pipe), drawn(pipe, text, control=control)
+    assert not close(both, drawn(pipe, text), 1e-3)
+    assert not close(both, drawn(pipe, control=control), 1e-3)
+    assert torch.equal(drawn(pipe), plain)
+
+
 def test_a_loaded_adapter_serves_python(pipe: Pipeline, files: Path) -> None:
     weights = IPAdapter.load(files / "base.safetensors")
     request = ImageRequest(weights, ImagePrompt([picture(0)], weight=0.4))
