@@ -47,5 +47,7 @@ TABLE: dict[tuple[bool, bool], dict[int, tuple[str, float, str, float]]] = {
         5: ("dpmpp_2m sgm_uniform", 0.2255, "uni_pc_bh2:order=1 karras to 0.008", 0.2447),
         6: ("dpmpp_2m sgm_uniform", 0.1699, "uni_pc_bh2:order=1 karras to 0.008", 0.19),
         8: ("uni_pc_bh2:order=1 karras to 0.008", 0.0969, "euler beta", 0.1126),
+        10: ("euler karras to 0.008", 0.0586, "uni_pc_bh2:order=1 karras to 0.008", 0.0637),
+        20: ("dpmpp_2m karras", 0.0218, "euler karras", 0.0317),
     },
 }
