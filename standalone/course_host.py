@@ -47,7 +47,7 @@ def told(levels: NoiseLevels, known: Sequence[float] | None) -> Callable[[float]
     """
     if known is None or not isinstance(levels, DiscreteLevels):
         return levels.timestep
-    table, place = Table(levels, by_ratio=False), places(known, through_log=False)
+    table, place = Table(levels, by_ratio=False), places(known)
     return lambda sigma: table.timestep(place(sigma))
 
 

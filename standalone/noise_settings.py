@@ -96,7 +96,7 @@ def _tree(like: Like, request: Request, sampler: SamplerSpec, images: ImageNoise
     """torchsde's tree, in A1111 with the numbers of the generator, in ComfyUI one for the batch."""
     sde = sampler.name == "dpmpp_sde"
     more: dict[str, Any] = {"device": images.device, "dtype": images.dtype}
-    more["time"] = places(course.span, through_log=sde and not like.together)
+    more["time"] = places(course.span, through_log=sde and not like.together, fractions=True)
     if isinstance(images, BatchNoise):
         return BatchTree(images.seeds[0], images.count, images.shape, course.span, **more)
     kind = request.step_noise or request.noise if like.course == "webui" else "cpu"

@@ -100,11 +100,14 @@ def _nearest(sigma: float, entries: Tensor) -> float:
     return near if math.isclose(near, sigma, rel_tol=1e-6) else torch.tensor(sigma).item()
 
 
-def places(known: Sequence[float], through_log: bool) -> Callable[[float], float]:
-    """sigma -> its place in a tree, by the single-precision sigmas of the walk.
+def places(
+    known: Sequence[float], through_log: bool = False, fractions: bool = False
+) -> Callable[[float], float]:
+    """sigma -> itself in single precision, by the single-precision sigmas of the walk.
 
-    One between two of them is at a fraction of their way in log sigma, as DPM++ SDE's middle is. `through_log`: those
-    of the walk too are exp(log sigma), as in k-diffusion's DPM++ SDE.
+    Args:
+        through_log: as exp(log sigma), as k-diffusion's DPM++ SDE asks its tree.
+        fractions: one between two of the walk is at a round fraction of their way in log sigma, as its middle.
     """
     rising = sorted(sigma for sigma in known if sigma > 0.0)
 
@@ -113,11 +116,11 @@ def places(known: Sequence[float], through_log: bool) -> Callable[[float], float
         near = [
             value for value in rising[max(at - 1, 0) : at + 1] if math.isclose(value, sigma, rel_tol=1e-5)
         ]
-        if not near and 0 < at < len(rising):
+        if fractions and not near and 0 < at < len(rising):
             return min(max(_between(rising[at], rising[at - 1], sigma), rising[0]), rising[-1])
         single = torch.tensor(near[0] if near else sigma)
         value = single.log().exp().item() if through_log else single.item()
-        return min(max(value, rising[0]), rising[-1])
+        return min(max(value, rising[0]), rising[-1]) if fractions else value
 
     return place
 
