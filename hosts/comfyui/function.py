@@ -55,7 +55,6 @@ class _Watched:
 
     def __call__(self, x: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
         model_management = comfy("model_management")
-
         model_management.throw_exception_if_processing_interrupted()
         return self.model(x, sigma, **extra)
 
@@ -108,7 +107,6 @@ def _scaled(noise: Callable[..., Tensor], scale: float) -> Callable[..., Tensor]
 def sampler_object(function: Callable[..., Tensor]) -> Any:
     """The host's SAMPLER around a function; the dictionaries are given since its own defaults are shared ones."""
     samplers = comfy("samplers")
-
     return samplers.KSAMPLER(function, extra_options={}, inpaint_options={})
 
 

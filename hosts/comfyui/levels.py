@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -24,23 +25,28 @@ def levels_of(model: Any, sigmas: list[float]) -> NoiseLevels:
 
 
 def sampling_levels(sampling: Any) -> NoiseLevels:
-    """The levels of a `model_sampling`: rectified flow where it is CONST, else variance exploding."""
+    """The levels of a `model_sampling`: rectified flow where it is CONST with sigmas to 1, else variance exploding."""
     kinds = comfy("model_sampling")
-
-    if isinstance(sampling, kinds.CONST):
+    if (
+        isinstance(sampling, kinds.CONST) and float(sampling.sigma_max) <= 1.0
+    ):  # one is CONST with SD's sigmas
         return _flow(sampling)
     if isinstance(sampling, kinds.ModelSamplingContinuousV):
         return levels_from_table(_even_in_time(sampling))
     if isinstance(sampling, kinds.ModelSamplingContinuousEDM):
         lowest, highest = float(sampling.sigma_min), float(sampling.sigma_max)
         return NoiseLevels.edm(lowest, highest, float(sampling.sigma_data))
-    return levels_from_table(sampling.sigmas.tolist())
+    return levels_from_table(_rising(sampling.sigmas.tolist()))
+
+
+def _rising(table: list[float]) -> list[float]:
+    """The table without its repetitions: Stable Cascade's stands still at both ends."""
+    return [table[0], *(after for before, after in pairwise(table) if after > before)]
 
 
 def noise_scale(sampling: Any) -> float:
     """What the noise of this model is multiplied by: some flow models start from another deviation than 1."""
     kinds = comfy("model_sampling")
-
     return float(getattr(sampling, "noise_scale", 1.0)) if isinstance(sampling, kinds.CONST) else 1.0
 
 

@@ -50,7 +50,6 @@ def _device(kind: str) -> torch.device | str:
     if kind != "device":
         return "cpu"
     model_management = comfy("model_management")
-
     return model_management.get_torch_device()
 
 

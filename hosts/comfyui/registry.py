@@ -21,7 +21,6 @@ _added: set[str] = set()  # names that this copy of the package put into the lis
 def register() -> None:
     """Add what the host lacks. Doing it again, also from another copy of this package, changes nothing."""
     samplers = comfy("samplers")
-
     added = len(_add_samplers(samplers)), len(_add_schedules(samplers))
     own = kept(_foreign(_sampler_names(samplers), _function))
     say_once(
@@ -31,7 +30,6 @@ def register() -> None:
 
 def _add_samplers(samplers: Any) -> list[str]:
     sampling = comfy("k_diffusion.sampling")
-
     names = []
     for offer in sampler_offers(_foreign(_sampler_names(samplers), _function)):
         setattr(sampling, f"sample_{offer.name}", sampler_function(Choice(offer)))
@@ -64,7 +62,6 @@ def schedule_function(offer: ScheduleOffer) -> Callable[[Any, int], Tensor]:
 def settle() -> None:
     """Leave each name to whoever brought it after us, so that no dropdown has it twice; say so once."""
     samplers = comfy("samplers")
-
     for listed in _lists(samplers, "SAMPLERS", "SAMPLER_NAMES", "KSAMPLER_NAMES"):
         _drop_doubles(listed, _function)
     for listed in _lists(samplers, "SCHEDULERS", "SCHEDULER_NAMES"):
@@ -109,12 +106,10 @@ def _foreign(names: list[str], owner: Callable[[str], Any]) -> list[str]:
 
 def _function(name: str) -> Any:
     sampling = comfy("k_diffusion.sampling")
-
     return getattr(sampling, f"sample_{name}", None)
 
 
 def _handler(name: str) -> Any:
     samplers = comfy("samplers")
-
     entry = samplers.SCHEDULER_HANDLERS.get(name)
     return getattr(entry, "handler", entry)

@@ -60,6 +60,10 @@ class Discrete(EPS):
         kept = (1 - betas).cumprod(0)
         self.sigmas = ((1 - kept) / kept).sqrt().float()
 
+    @property
+    def sigma_max(self) -> Tensor:
+        return self.sigmas[-1]
+
 
 class Flow(CONST):
     """`log_shift` is how Flux says it."""
@@ -72,6 +76,10 @@ class Flow(CONST):
         self.sigmas = shift * t / (1 + (shift - 1) * t)
         if noise_scale is not None:
             self.noise_scale = noise_scale
+
+    @property
+    def sigma_max(self) -> Tensor:
+        return self.sigmas[-1]
 
 
 class KSAMPLER:

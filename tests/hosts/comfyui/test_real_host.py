@@ -166,6 +166,33 @@ def test_restart_cfg_pp_and_interval_run_together(host: Host) -> None:
     assert told["status"]["status_str"] == "success", told["status"]
 
 
+EXAMPLES = sorted((ROOT / "docs" / "examples" / "comfyui").glob("*.api.json"))
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
+def test_the_example_workflows_run(host: Host, file: Path) -> None:
+    """With the tiny model in the place of the checkpoint, its prompts and its VAE; else as they are."""
+    prompt = json.loads(file.read_text(encoding="utf-8"))
+    kinds = {number: node["class_type"] for number, node in prompt.items()}
+    for number, kind in kinds.items():
+        if kind in ("CheckpointLoaderSimple", "LoraLoaderModelOnly"):
+            prompt[number] = node("TinyModel", kind="flow" if "flux" in file.name else "eps", slow=0.0)
+        elif kind == "VAEDecode":
+            prompt[number] = node("TinyDecode", samples=prompt[number]["inputs"]["samples"])
+        elif kind.startswith("Empty"):
+            size = {"width": 64, "height": 64, "batch_size": prompt[number]["inputs"]["batch_size"]}
+            prompt[number] = node("EmptyLatentImage", **size)
+    prompts = [n for n, kind in kinds.items() if kind in ("CLIPTextEncode", "FluxGuidance")]
+    for one in prompt.values():
+        for field, value in one["inputs"].items():
+            if isinstance(value, list) and value[0] in prompts:
+                one["inputs"][field] = ["1", 2 if field == "negative" else 1]
+    for number in prompts:
+        del prompt[number]
+    told = host.run(prompt)
+    assert told["status"]["status_str"] == "success", told["status"]
+
+
 # what people see of their mistakes
 
 

@@ -221,6 +221,24 @@ def test_continuous_v_is_even_in_its_own_time() -> None:
     assert levels.sigma_at(middle) == pytest.approx(expected, rel=1e-3)
 
 
+def test_a_table_that_stands_still_at_its_ends() -> None:
+    """Stable Cascade's."""
+    sampling = double.Discrete()
+    sampling.sigmas = sampling.sigmas.clamp(0.1, 10.0)
+    levels = sampling_levels(sampling)
+    assert (levels.sigma_min, levels.sigma_max) == pytest.approx((0.1, 10.0), rel=1e-5)
+    assert not levels.is_flow
+
+
+def test_flow_is_told_by_the_range_too() -> None:
+    """The host has a model that is CONST and has the sigmas of SD."""
+
+    class Both(double.CONST, double.Discrete):
+        pass
+
+    assert not sampling_levels(Both()).is_flow
+
+
 @pytest.mark.parametrize("name", ["tcd", "dormand_prince_13s", "dpm_adaptive"])
 def test_cancelling_stops_before_the_next_evaluation(host: dict[str, ModuleType], name: str) -> None:
     management = host["comfy.model_management"]
