@@ -14,7 +14,7 @@ from .lora_file import LoraFile, Part
 from .report import LoadReport, Unused
 from .targets import Module, Targets
 
-_NEAREST_FOR = 20  # unused names that a nearest one is sought for: each costs a walk over all names
+_NEAREST_FOR = 8  # unknown names that a nearest one is sought for: each costs a walk over all names
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +84,12 @@ def _use(part: Part, module: Module, deltas: dict[str, list[Delta]], report: Loa
 
 
 def _report_unmatched(unmatched: list[Part], targets: Targets, report: LoadReport) -> None:
+    wrong = len(unmatched) > sum(report.namings.values())  # another model's file: one example is enough
     for i, part in enumerate(unmatched):
         reason = (
             "its name means several modules" if targets.ambiguous(part.stem) else "no module has this name"
         )
-        near = _nearest(part.stem, targets) if i < _NEAREST_FOR else None
+        near = _nearest(part.stem, targets) if i < (1 if wrong else _NEAREST_FOR) else None
         report.unused += [Unused(key, reason, near) for key in part.keys]
 
 

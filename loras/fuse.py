@@ -57,11 +57,19 @@ class Fused:
     def _write(self, before: Changes, wanted: Changes, progress: Callable[[int, int], None] | None) -> None:
         for done, (key, own) in enumerate(wanted.items(), start=1):
             if not _same(before.get(key, ()), own):
-                self._set(key, merged(self.original(key).to(self.parameters[key].device), own, key))
+                self._set(
+                    key, merged(self.original(key).to(self.parameters[key].device), own, self._own(key), key)
+                )
             if progress is not None:
                 progress(done, len(wanted))
         self._put_back([key for key in self.originals if key not in wanted])
         self.changes = {key: list(own) for key, own in wanted.items()}
+
+    def _own(self, key: str) -> Tensor | None:
+        """The merged weight that the next one may be written into, so that exchanging adapters takes no new memory."""
+        data = self.parameters[key].data
+        exact = data.dtype == torch.float32 and data.is_contiguous()
+        return data if key in self.originals and exact and data.device.type == "cpu" else None
 
     def _set(self, key: str, value: Tensor) -> None:
         parameter = self.parameters[key]
@@ -83,11 +91,11 @@ class Fused:
             del self.originals[key]
 
 
-def merged(weight: Tensor, changes: Sequence[Change], key: str = "") -> Tensor:
-    """weight + sum of strength * delta(weight), computed in fp32, in the weight's dtype and layout."""
+def merged(weight: Tensor, changes: Sequence[Change], out: Tensor | None = None, key: str = "") -> Tensor:
+    """weight + sum of strength * delta(weight), computed in fp32 (in ``out``), in the weight's dtype and layout."""
     exact = weight.float().contiguous()
     delta, strength = changes[0]
-    total = delta.added(exact, strength)
+    total = delta.added(exact, strength, out)
     for delta, strength in changes[1:]:
         delta.add_to(total, exact, strength)
     result = torch.empty_like(weight).copy_(total) if _differs(total, weight) else total

@@ -41,6 +41,10 @@ class Group:
         """The tensor of a role, or None."""
         return self.take(role) if role in self.roles else None
 
+    def rename(self, role: str, other: str) -> None:
+        """Gives a tensor the role that the tensors beside it, or a configuration, show it has."""
+        self.roles[other], self.keys[other] = self.roles.pop(role), self.keys.pop(role)
+
     def left(self) -> list[str]:
         """The roles nobody took."""
         return [role for role in self.roles if role not in self.taken]

@@ -41,6 +41,11 @@ class PeftConfig:
         divisor = math.sqrt(rank) if self.get("use_rslora", stem) else rank
         return 1.0 if alpha is None else alpha / divisor
 
+    def saves_whole(self, stem: str) -> bool:
+        """Whether this module was trained whole, and its weight stored as it stands."""
+        names = self.get("modules_to_save", stem) or ()
+        return any(stem == name or stem.endswith(f".{name}") for name in names)
+
     def _pattern(self, name: str, stem: str) -> Any:
         """PEFT's patterns: keys are regular expressions that match the end of a module's name."""
         patterns = self.get(name, stem) or {}

@@ -61,7 +61,7 @@ def _refuse_strangers(shapes: Shapes, path: Path) -> None:
 def _marks(key: str) -> bool:
     """Whether a key's ending is one that only adapters have."""
     found = split(key)
-    return found is not None and found.role not in ("weight", "scalar", "alpha")
+    return found is not None and found.role not in ("weight", "bias", "scalar", "alpha")
 
 
 def _check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -107,7 +107,11 @@ def _grouped(
         raise FileError(f"it holds {len(adapters)} adapters: {names}", path, "one", "save them one by one")
     for group in groups.values():
         if "on_input" in group.roles and "weight" in group.roles:
-            group.roles["ia3"], group.keys["ia3"] = group.roles.pop("weight"), group.keys.pop("weight")
+            group.rename("weight", "ia3")
+        elif config is not None and "weight" in group.roles and config.saves_whole(group.stem):
+            group.rename("weight", "set_weight")
+        if config is not None and "bias" in group.roles:  # PEFT trains biases as they stand
+            group.rename("bias", "set_bias")
     return groups, unknown
 
 

@@ -60,6 +60,8 @@ ENDINGS = rows("""
     ia3_l                         ia3_l
     on_input                      on_input
     weight                        weight
+    bias                          bias
+    base_layer.bias               bias
     diff                          diff
     diff_b                        diff_b
     w_norm                        w_norm

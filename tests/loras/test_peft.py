@@ -39,6 +39,7 @@ CONFIGS: dict[str, tuple[Any, dict[str, Any]]] = {
             "alpha_pattern": {"attn1.to_q": 5, "conv1": 9},
         },
     ),
+    "lora-bias": (peft.LoraConfig, {"r": 4, "lora_alpha": 2, "bias": "lora_only"}),
     "loha": (peft.LoHaConfig, {"r": 4, "alpha": 2}),
     "loha-tucker": (peft.LoHaConfig, {"r": 4, "alpha": 2, "use_effective_conv2d": True}),
     "lokr": (peft.LoKrConfig, {"r": 4, "alpha": 2}),
@@ -90,6 +91,8 @@ def _trained(small: Small, kind: str) -> nn.Module:
                 parameter.data.mean() if "magnitude" in name or "boft_s" in name or "ia3" in name else 0.0
             )
             parameter.data = torch.randn_like(parameter) * 0.1 + around
+        elif kind == "lora-bias" and name.endswith(".bias"):
+            parameter.data += torch.randn_like(parameter)
     return model.eval()
 
 
@@ -157,3 +160,23 @@ def test_butterfly_factors_as_peft_orders_them(factors: int) -> None:
         total = p @ torch.block_diag(*owner.cayley_batch(None, blocks[i])) @ p.T @ total
     changed = weight + InputBOFT(blocks).delta(weight)
     assert torch.allclose(changed, (total @ weight.T).T, atol=1e-5)
+
+
+@torch.no_grad()
+def test_modules_that_were_trained_whole_are_set(small: Small, tmp_path: Path) -> None:
+    torch.manual_seed(6)
+    whole = NAMES[LAYERS["conv1"]]
+    config = peft.LoraConfig(r=4, target_modules=[NAMES[LAYERS["square"]]], modules_to_save=[whole])
+    model = peft.get_peft_model(_tree(small), config)
+    for name, parameter in model.named_parameters():
+        if "modules_to_save" in name or "lora_" in name:
+            parameter.data = torch.randn_like(parameter)
+    model.save_pretrained(tmp_path)
+    bound = small.load(tmp_path / "adapter_model.safetensors")
+    assert not bound.report.unused
+    layer = small.layer(f"unet.{LAYERS['conv1']}")
+    expected = model.base_model.model.get_submodule(whole)(sample(layer))
+    small.fuse(bound)
+    answer = layer(sample(layer))
+    small.fused.restore()
+    assert (answer - expected).abs().max() < 1e-5 * expected.abs().max()
