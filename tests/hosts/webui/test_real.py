@@ -20,7 +20,7 @@ from .real import SMALL, RealWebUI, installed
 
 Image = pytest.importorskip("PIL.Image")
 HOSTS = ("neo", "forge", "reforge", "a1111")
-RK4, SEEDS, TCD = "RK4", "SEEDS-2", "TCD"
+RK4, TCD = "RK4", "TCD"
 
 
 @pytest.fixture(scope="module", params=HOSTS)
@@ -66,13 +66,18 @@ def mask(size: int = 64) -> str:
     return base64.b64encode(written.getvalue()).decode()
 
 
+def sde(web: RealWebUI) -> tuple[str, str]:
+    """A sampler of ours with eta and another option, and that; reForge has SEEDS of its own."""
+    return ("RES 2M", "s_noise") if web.name == "reforge" else ("SEEDS-2", "r")
+
+
 def ours(web: RealWebUI) -> list[str]:
     return [entry["name"] for entry in web.get("samplers")]
 
 
 def test_the_lists_hold_one_of_each(web: RealWebUI) -> None:
     samplers, schedulers = ours(web), [entry["label"] for entry in web.get("schedulers")]
-    assert {RK4, SEEDS, TCD} < set(samplers)
+    assert {RK4, sde(web)[0], TCD} < set(samplers)
     assert {"Beta 57", "Tan", "VP"} < set(schedulers)
     assert len(set(samplers)) == len(samplers) > 60
     assert len(set(schedulers)) == len(schedulers)
@@ -83,11 +88,12 @@ def test_a_generation_writes_its_sampler_and_options(web: RealWebUI) -> None:
     plain, told = web.txt2img(sampler_name=RK4, scheduler="Beta 57")
     assert f"Sampler: {RK4}, Schedule type: Beta 57" in told
     assert "SigmaGraft" not in told
-    settings: dict[str, Any] = {"sampler_name": SEEDS, "scheduler": "VP"}
-    chosen, told = web.txt2img(**settings, alwayson_scripts=options("eta=0.5, r=0.4", "beta_d=15"))
+    sampler, option = sde(web)
+    settings: dict[str, Any] = {"sampler_name": sampler, "scheduler": "VP"}
+    chosen, told = web.txt2img(**settings, alwayson_scripts=options(f"eta=0.5, {option}=0.4", "beta_d=15"))
     text = json.loads(told.split("SigmaGraft: ")[1].rsplit(", Version", 1)[0])
-    assert json.loads(text) == {"options": {"eta": 0.5, "r": 0.4}, "schedule_options": {"beta_d": 15.0}}
-    again, _ = web.txt2img(**settings, alwayson_scripts=options("eta=0.5, r=0.4", "beta_d=15"))
+    assert json.loads(text) == {"options": {"eta": 0.5, option: 0.4}, "schedule_options": {"beta_d": 15.0}}
+    again, _ = web.txt2img(**settings, alwayson_scripts=options(f"eta=0.5, {option}=0.4", "beta_d=15"))
     left_alone, _ = web.txt2img(**settings)
     assert apart(chosen[0], again[0]) == 0
     assert apart(chosen[0], left_alone[0]) > 0
@@ -106,7 +112,7 @@ def test_a_schedule_of_ours_serves_a_sampler_of_the_host(web: RealWebUI) -> None
 
 
 def test_each_image_of_a_batch_is_its_seed_alone(web: RealWebUI) -> None:
-    for name in (TCD, SEEDS):
+    for name in (TCD, sde(web)[0]):
         batch, _ = web.txt2img(sampler_name=name, batch_size=2)
         single, _ = web.txt2img(sampler_name=name, seed=SMALL["seed"] + 1)
         pair = batch[-2:]  # a host may put a grid before them
@@ -126,9 +132,9 @@ def test_subseeds_and_the_seed_delta_act_as_on_the_host_s_own(web: RealWebUI) ->
 
 
 def test_img2img_and_inpainting(web: RealWebUI) -> None:
-    start = {"init_images": [grey()], "denoising_strength": 0.6, "sampler_name": SEEDS, "steps": 5}
+    start = {"init_images": [grey()], "denoising_strength": 0.6, "sampler_name": sde(web)[0], "steps": 5}
     whole, told = web.img2img(**start)
-    assert f"Sampler: {SEEDS}" in told
+    assert f"Sampler: {sde(web)[0]}" in told
     painted, _ = web.img2img(**start, mask=mask(), mask_blur=0, inpainting_fill=1, inpaint_full_res=False)
     # what the mask leaves out stays as it was given
     kept, given = (opened(one).crop((40, 0, 64, 64)).tobytes() for one in (painted[0], grey()))
@@ -142,9 +148,9 @@ def test_hires_fix_with_a_second_sampler_and_its_options(web: RealWebUI) -> None
     hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": upscaler, "denoising_strength": 0.7}
     hires |= {"hr_additional_modules": ["Use same choices"]} if web.name in ("neo", "forge") else {}
     args = options("", "", "", "", "eta=0.5")
-    images, told = web.txt2img(sampler_name=RK4, hr_sampler_name=SEEDS, alwayson_scripts=args, **hires)
+    images, told = web.txt2img(sampler_name=RK4, hr_sampler_name=sde(web)[0], alwayson_scripts=args, **hires)
     assert opened(images[0]).size == (128, 128)
-    assert f"Hires sampler: {SEEDS}" in told
+    assert f"Hires sampler: {sde(web)[0]}" in told
     assert "hires_options" in told
 
 
@@ -167,10 +173,10 @@ def test_the_refiner_takes_over_by_evaluations(web: RealWebUI) -> None:
 def test_a_field_that_is_wrong_is_answered_with_what_and_where(
     web: RealWebUI, args: tuple[str, ...], words: str
 ) -> None:
-    said = web.refusal(sampler_name=SEEDS, alwayson_scripts=options(*args))
+    said = web.refusal(sampler_name=sde(web)[0], alwayson_scripts=options(*args))
     assert "OptionError" in said
     assert words in said
-    assert web.txt2img(sampler_name=SEEDS)[0]
+    assert web.txt2img(sampler_name=sde(web)[0])[0]
 
 
 def test_a_sampler_that_is_gone_is_named_on_the_console(web: RealWebUI) -> None:
