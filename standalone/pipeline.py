@@ -31,6 +31,7 @@ from .singly import singly
 from .textual_inversion import Embeddings
 
 __all__ = ["Pipeline", "Result", "StepState"]
+_TOLD = ("model", "lora_hashes")  # what a result's settings say of files, which no call takes
 
 
 class Pipeline(LoraVerbs, IPAdapterVerbs):
@@ -106,7 +107,7 @@ class Pipeline(LoraVerbs, IPAdapterVerbs):
         steps), cfg_rescale, sampler (a name, or a function in k-diffusion's convention), options (its own), schedule
         with schedule_options, or sigmas or timesteps (your own falling list), seed (image k of a batch has seed + k),
         batch, image and strength, mask (white is repainted), mask_blur, only_masked (pixels around the mask),
-        clip_skip, original_size, crop, target_size and aesthetic_score (SDXL's, pixels), emphasis, noise, step_noise,
+        clip_skip, loras (expressions such as "ink:0.8:te=0.5", as in the prompt's <lora:...>), original_size, crop, target_size and aesthetic_score (SDXL's, pixels), emphasis, noise, step_noise,
         noise_type and ensd, like ("a1111", "forge", "comfyui", "diffusers": what is not given is as that system has
         it), loras (texts as in `<lora:...>`), control and ip_adapter (texts or tables, see docs/controlnet.md and
         docs/ip-adapter.md). ``callback`` is told of every step, ``decoded`` of every picture; what they raise ends the run. With
@@ -134,7 +135,7 @@ class Pipeline(LoraVerbs, IPAdapterVerbs):
         ``more`` is what ``__call__`` takes besides the recorded settings: callback, decoded, stop_at, and the image
         and mask where the run had them. FileError, OptionError as there, and where it is not the run recorded.
         """
-        settings = {name: value for name, value in recording.facts["settings"].items() if name != "model"}
+        settings = {name: value for name, value in recording.facts["settings"].items() if name not in _TOLD}
         if "prompt" not in settings:
             raise OptionError("this recording is of no pipeline's run", todo="use samplers.resume")
         return self(**{"recording": recording, **settings, **more})
