@@ -107,7 +107,7 @@ class Pipeline(LoraVerbs, IPAdapterVerbs):
         steps), cfg_rescale, sampler (a name, or a function in k-diffusion's convention), options (its own), schedule
         with schedule_options, or sigmas or timesteps (your own falling list), seed (image k of a batch has seed + k),
         batch, image and strength, mask (white is repainted), mask_blur, only_masked (pixels around the mask),
-        clip_skip, loras (expressions such as "ink:0.8:te=0.5", as in the prompt's <lora:...>), original_size, crop, target_size and aesthetic_score (SDXL's, pixels), emphasis, noise, step_noise,
+        clip_skip, original_size, crop, target_size and aesthetic_score (SDXL's, pixels), emphasis, noise, step_noise,
         noise_type and ensd, like ("a1111", "forge", "comfyui", "diffusers": what is not given is as that system has
         it), loras (texts as in `<lora:...>`), control and ip_adapter (texts or tables, see docs/controlnet.md and
         docs/ip-adapter.md). ``callback`` is told of every step, ``decoded`` of every picture; what they raise ends the run. With
