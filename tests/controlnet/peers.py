@@ -40,7 +40,8 @@ SDXL = {
 }
 UNION = {  # diffusers' Union knows no other first width
     **SDXL,
-    "block_out_channels": (320, 320, 320),
+    "block_out_channels": (320, 320),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
     "attention_head_dim": 5,
     "transformer_layers_per_block": 1,
 }

@@ -15,7 +15,7 @@ from sigmagraft.controlnet.preprocess.filters import gaussian
 from sigmagraft.controlnet.preprocess.installed import DETECTORS
 from sigmagraft.core.errors import FileError, MissingPartError, OptionError
 
-PLAIN = [name for name in PREPROCESSORS.names() if name not in {"depth", "inpaint", *DETECTORS}]
+PLAIN = [name for name in PREPROCESSORS.names() if name not in {"depth", "segment", "inpaint", *DETECTORS}]
 
 
 def drawing(size: tuple[int, int] = (96, 80), seed: int = 0) -> Image.Image:
@@ -192,8 +192,36 @@ def test_depth_is_the_networks_scaled_to_the_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_segments_are_the_networks_classes_in_ade20ks_colours(tmp_path: Path) -> None:
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    from sigmagraft.controlnet.preprocess.segment import PALETTE
+
+    torch.manual_seed(0)
+    config = SegformerConfig(
+        depths=[1] * 4,
+        hidden_sizes=[8] * 4,
+        num_attention_heads=[1] * 4,
+        decoder_hidden_size=8,
+        num_labels=150,
+    )
+    network = SegformerForSemanticSegmentation(config).eval()
+    network.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"size": {"height": 64, "width": 64}}')
+    image = drawing()
+    made = np.asarray(preprocess("segment", image, {"model": str(tmp_path)}))
+    x = torch.from_numpy(np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC), np.float32) / 255)
+    with torch.no_grad():
+        logits = network(pixel_values=(x.permute(2, 0, 1)[None] - 0.5) / 0.5).logits
+    classes = torch.nn.functional.interpolate(logits, size=(80, 96), mode="bilinear")[0].argmax(0).numpy()
+    assert (made == PALETTE[classes]).all()
+    assert PALETTE.shape == (150, 3)
+    assert [*PALETTE[0], *PALETTE[149]] == [120, 120, 120, 92, 0, 255]  # wall, flag
+
+
+@pytest.mark.slow
 def test_a_depth_network_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="no depth network"):
+    with pytest.raises(FileError, match="no network for AutoModelForDepth"):
         preprocess("depth", drawing(), {"model": str(tmp_path / "none")})
 
 
