@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from ..core.errors import FileError
 from ..core.patch import WeightPatch
 from .delta import Delta
-from .guess import guess_base, guess_foreign, guess_trainer
+from .guess import guess_base, guess_foreign, guess_trainer, header_base
 from .lora_file import LoraFile, Part
 from .report import LoadReport, Unused
 from .targets import Module, Targets
@@ -58,7 +58,10 @@ def bind(file: LoraFile, targets: Targets, force: bool = False) -> Bound:
     if report.refused and (not force or not (deltas or file.embeddings)):
         raise FileError(report.refused, file.path, _expected(report), _todo(report, bool(deltas)))
     if report.refused:
-        report.notes.append(f"forced: {report.refused}")
+        report.notes.append(f"{file.path.name}: forced: {report.refused}")
+    said = header_base(file)
+    if said and targets.label.startswith("Stable") and said.removeprefix("the ") not in targets.label:
+        report.notes.append(f"{file.path.name}: its header says it was made for {said}")
     return Bound(file, deltas, report)
 
 

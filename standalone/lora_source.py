@@ -64,11 +64,11 @@ def locate_lora(
     path = Path(source).expanduser()
     if path.is_file():
         return path
-    if path.is_dir():
-        return _in_folder(path / given.get("subfolder", ""), given.get("weight_name"))
     named = folders.find(str(source)) if folders else None
     if named is not None:
         return named
+    if path.is_dir():
+        return _in_folder(path / given.get("subfolder", ""), given.get("weight_name"))
     if isinstance(source, str) and is_hub_id(source):
         return _on_hub(source, given, hub or Hub())
     known = folders.names() if folders else []

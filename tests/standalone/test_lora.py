@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from sigmagraft.core.errors import FileError, OptionError
+from sigmagraft.loras import fuse
+from sigmagraft.loras.fuse import merged
+from sigmagraft.samplers import Recording
 from sigmagraft.standalone.lora_run import place_of
 from sigmagraft.standalone.lora_source import Folders, locate_lora, lora_hash
 from sigmagraft.standalone.lora_stack import plain
@@ -252,3 +255,44 @@ def test_folders_and_files_are_found(tmp_path: Path) -> None:
     assert locate_lora(tmp_path).name == "pytorch_lora_weights.safetensors"
     with pytest.raises(FileError, match="no such folder"):
         Folders([tmp_path / "none"])
+
+
+@pytest.mark.parametrize("prompt", ["a house<lora:ink:0.6>", "a house<lora:ink:0.6:sigma=0@14,1@2>"])
+def test_a_stopped_run_goes_on_with_its_adapters(prompt: str, pipe: Pipeline, tmp_path: Path) -> None:
+    whole = drawn(pipe, prompt)
+    recording = Recording()
+    pipe(prompt, recording=recording, stop_at=2, **DRAW)
+    recording.save(tmp_path / "state")
+    assert torch.equal(pipe.resume(Recording.load(tmp_path / "state")).latents, whole)
+
+
+def test_a_header_that_names_another_model_is_told(pipe: Pipeline, tmp_path: Path) -> None:
+    """Shapes alone cannot tell where an adapter changes only layers that both families have."""
+    tensors = lora(matrices(pipe.loras.targets)[:2])
+    path = write(
+        tmp_path / "xl.safetensors", tensors, {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}
+    )
+    told: list[str] = []
+    pipe.loras.warn = told.append
+    report = pipe.load_lora_weights(path)
+    assert told == ["xl.safetensors: its header says it was made for Stable Diffusion XL"]
+    assert report.base == "Stable Diffusion XL"
+
+
+def test_an_interrupted_merge_leaves_no_trace(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe.load_lora_weights("wash", "one")
+    pipe.load_lora_weights("ink", "two")
+    before, picture = hashes(pipe), drawn(pipe)
+    count = iter(range(1000))
+
+    def stopping(*args: Any, **kwargs: Any) -> Tensor:
+        if next(count) == 20:
+            raise KeyboardInterrupt
+        return merged(*args, **kwargs)
+
+    monkeypatch.setattr(fuse, "merged", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        pipe.fuse_lora(adapter_names=["one", "two"])
+    assert hashes(pipe) == before
+    assert pipe.num_fused_loras == 0
+    assert torch.equal(drawn(pipe), picture)
