@@ -136,6 +136,19 @@ def _what(checkpoint: Checkpoint, partly: bool) -> str:
     return f"this is {kind.label}" if kind else f"unknown tensors, such as {next(iter(shapes))!r}"
 
 
+def about(checkpoint: Checkpoint) -> list[str]:
+    """Sentences for a person: variant, layers, what it is made from; why it is none where it cannot be read."""
+    try:
+        file = recognise(checkpoint)
+    except FileError as error:
+        return [error.what]
+    made = " and ".join(f"{name} features of {channels} channels" for name, channels in file.channels.items())
+    said = [f"{file.variant.label}, {len(file.layers)} layers, tokens {file.width} wide, made from {made}"]
+    if set(file.inputs) != {"face"}:
+        said.append("image encoder: {} ({})".format(*file.encoder))
+    return [*said, "it changes the model's weights too (FaceID)"] if file.loras else said
+
+
 def unnormalised(file: IPAdapterFile) -> bool:
     """Whether it takes a face's embedding at its own length instead of at length 1."""
     return issubclass(file.variant.network, FaceResampler)

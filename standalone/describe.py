@@ -12,6 +12,7 @@ from ..core.entry import Entry, Pages
 from ..core.errors import FileError
 from ..core.family import identify
 from ..core.fill import is_finite, short_name
+from ..controlnet.ip_file import about
 from ..core.kinds import adapter_kind, foreign_kind, other_kind
 from ..core.parts import Parts, parts_of, shapes
 from ..core.shapes import Shapes
@@ -48,6 +49,8 @@ def describe(path: str | Path, *, check: bool = False) -> dict[str, Any]:
     kind = adapter_kind(checkpoint.shapes)
     if kind:
         found |= {"kind": kind.name, "label": kind.label}
+        if kind.name == "ip-adapter":
+            found["reasons"] = about(checkpoint)
     else:
         _add_parts(found, parts_of(checkpoint), checkpoint.shapes, {})
     return _checked(found, checkpoint.entries, check)

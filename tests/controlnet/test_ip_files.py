@@ -12,7 +12,7 @@ from transformers import CLIPVisionConfig
 from sigmagraft.controlnet.clip_vision import ImageEncoder, _network, _settings, vision_tensors
 from sigmagraft.controlnet.ip_adapter import IPAdapter
 from sigmagraft.controlnet.ip_features import Features
-from sigmagraft.controlnet.ip_file import read_ip_adapter, recognise
+from sigmagraft.controlnet.ip_file import about, read_ip_adapter, recognise
 from sigmagraft.controlnet.ip_places import check_layers, modules, places
 from sigmagraft.core.errors import FileError, OptionError
 from sigmagraft.core.fill import skeleton
@@ -48,6 +48,10 @@ def test_a_published_file_is_known_and_fits_its_family_alone(file: str) -> None:
     _, variant, channels, encoder = next(row for row in EXPECTED if row[0] in file)
     assert (found.variant.name, found.channels) == (variant, channels)
     assert encoder in found.encoder[0]
+    said = " ".join(about(checkpoint(file)))
+    assert found.variant.label in said
+    assert f"{len(found.layers)} layers" in said
+    assert encoder in said
     assert found.version == (2 if "plusv2" in file else 1)
     xl = "sdxl" in file
     layers = {n: pair["k"].shape for n, pair in found.layers.items()}
