@@ -3,8 +3,8 @@
     python -m sigmagraft.benchmarks.parity                  # the document anew
     python -m sigmagraft.benchmarks.parity ROWS.json ...    # rows of measurements first taken into the data
 
-A row is {"host", "version", "what", "network", "sampler", "schedule", "difference"}; of several with one sampler the
-largest difference is kept. `what` is one of WHAT.
+A row is {"host", "version", "what", "network", "sampler", "options", "schedule", "difference"}; of several with one
+sampler the largest difference is kept. `what` is one of WHAT.
 """
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ def _key(section: Section) -> tuple[str, ...]:
 
 
 def _entry(row: dict[str, Any]) -> str:
-    schedule = row.get("schedule")
-    return row["sampler"] + (f" ({schedule})" if schedule and row["what"] == "like" else "")
+    options = ",".join(f"{name}={value}" for name, value in (row.get("options") or {}).items())
+    schedule = row.get("schedule") if row["what"] == "like" else None
+    return row["sampler"] + (f":{options}" if options else "") + (f" ({schedule})" if schedule else "")
 
 
 def measured(sections: Sequence[Section]) -> str:

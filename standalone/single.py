@@ -85,7 +85,7 @@ def _sgm_uniform(n: int, low: float, high: float, options: Options, table: Table
     return table.each(torch.linspace(len(table.sigmas) - 1, 0, n + 1)[:-1])
 
 
-RULES: dict[str, Callable[[int, float, float, Options, Tensor], Tensor]] = {
+RULES: dict[str, Callable[[int, float, float, Options, Table], Tensor]] = {
     "karras": _karras,
     "exponential": _exponential,
     "polyexponential": _polyexponential,
