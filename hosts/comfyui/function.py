@@ -54,8 +54,7 @@ class _Watched:
         self.model, self.inner_model = model, model.inner_model
 
     def __call__(self, x: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
-        model_management = comfy("model_management")
-        model_management.throw_exception_if_processing_interrupted()
+        comfy("model_management").throw_exception_if_processing_interrupted()
         return self.model(x, sigma, **extra)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 from ...samplers import SAMPLERS, SCHEDULES
 from .guidance_nodes import IntervalNode, PlusPlusNode
+from .list_nodes import OwnSigmas, OwnTimesteps
 from .node import Node
 from .noise_nodes import NoiseNode
 from .restart_nodes import RestartNode
 from .sampler_nodes import AnySampler, sampler_node
-from .schedule_nodes import AnySchedule, OwnSigmas, OwnTimesteps, schedule_node
+from .schedule_nodes import AnySchedule, schedule_node
 
 
 def node_table() -> Iterator[type[Node]]:

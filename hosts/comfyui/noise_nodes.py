@@ -49,8 +49,7 @@ def _drawing(shape: tuple[int, ...]) -> Callable[[Draw], Tensor]:
 def _device(kind: str) -> torch.device | str:
     if kind != "device":
         return "cpu"
-    model_management = comfy("model_management")
-    return model_management.get_torch_device()
+    return comfy("model_management").get_torch_device()
 
 
 class NoiseNode(Node):

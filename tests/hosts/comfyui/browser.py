@@ -97,8 +97,10 @@ def browser() -> Iterator[Page]:
         wanted = {"browserName": "chrome", "goog:chromeOptions": {"args": FLAGS}}
         made = page.call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
         page.session += f"/session/{made['sessionId']}"
-        yield page
-        page.call("DELETE", "")
+        try:
+            yield page
+        finally:
+            page.call("DELETE", "")  # the driver's end alone would leave the browser running
     finally:
         process.terminate()
         process.wait(20)
