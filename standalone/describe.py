@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..controlnet.ip_file import about
 from ..core.checkpoint import open_weights
 from ..core.entry import Entry, Pages
 from ..core.errors import FileError
 from ..core.family import identify
 from ..core.fill import is_finite, short_name
-from ..controlnet.ip_file import about
 from ..core.kinds import adapter_kind, foreign_kind, other_kind
 from ..core.parts import Parts, parts_of, shapes
 from ..core.shapes import Shapes
