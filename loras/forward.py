@@ -102,9 +102,6 @@ class Forward:
         for hook in current.hooks.values():
             hook.move(now)
 
-    def __bool__(self) -> bool:
-        return bool(self._now.hooks)
-
 
 @dataclass
 class _Dense:

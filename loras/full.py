@@ -47,7 +47,7 @@ def _full(name: str, role: str, parameter: str, kind: type[Full] | type[Set] = F
     def build(group: Group) -> dict[str, Delta]:
         return {parameter: kind(group.take(role))}
 
-    return Format(name, (role,), (), build)
+    return Format(name, (role,), build)
 
 
 FORMATS = (

@@ -67,4 +67,4 @@ def _build(group: Group) -> dict[str, Delta]:
 
 
 NEEDS = ("a1", "a2", "b1", "b2")
-FORMAT = Format("GLoRA", NEEDS, ("bm",), _build)
+FORMAT = Format("GLoRA", NEEDS, _build)

@@ -78,13 +78,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Format:
-    """A family of adapters: the roles that mark it, those it may have besides, and what it makes of them.
+    """A family of adapters: the roles that mark it, and what it makes of a group that has them.
 
-    ``build`` answers parameter ("weight", "bias") -> Delta; ``plain`` says that a delta is a difference of its own,
-    which ``dora_scale`` may normalise.
+    ``build`` answers parameter ("weight", "bias") -> Delta. A change of the weight may be normalised afterwards (DoRA).
     """
 
     name: str
     needs: tuple[str, ...]
-    may: tuple[str, ...]
     build: Callable[[Group], dict[str, Delta]]

@@ -57,5 +57,5 @@ def _build_peft(group: Group) -> dict[str, Delta]:
     return {"weight": IA3(change, 1)} if on_input else {"weight": IA3(change), "bias": IA3Bias(change)}
 
 
-FORMAT = Format("(IA)3", ("ia3", "on_input"), (), _build)
-PEFT = Format("(IA)3", ("ia3_l",), (), _build_peft)
+FORMAT = Format("(IA)3", ("ia3", "on_input"), _build)
+PEFT = Format("(IA)3", ("ia3_l",), _build_peft)

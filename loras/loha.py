@@ -58,4 +58,4 @@ def _build(group: Group) -> dict[str, Delta]:
 
 
 NEEDS = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
-FORMAT = Format("LoHa", NEEDS, ("hada_t1", "hada_t2"), _build)
+FORMAT = Format("LoHa", NEEDS, _build)

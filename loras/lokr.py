@@ -104,6 +104,5 @@ def _scale(group: Group, rank: int | None) -> float:
     return scale * (1.0 if scalar is None else scalar)
 
 
-_MAY = ("lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t1", "lokr_t2")
-FORMAT = Format("LoKr", ("lokr_w1",), _MAY, _build)
-FACTORED = Format("LoKr", ("lokr_w1_a", "lokr_w1_b"), _MAY, _build)
+FORMAT = Format("LoKr", ("lokr_w1",), _build)
+FACTORED = Format("LoKr", ("lokr_w1_a", "lokr_w1_b"), _build)

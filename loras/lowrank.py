@@ -78,5 +78,5 @@ def _build_embedding(group: Group) -> dict[str, Delta]:
     return {"weight": LowRank(a.T, b.T, group.scale(a.shape[0]))}
 
 
-FORMAT = Format("LoRA", ("lora_up", "lora_down"), ("lora_mid", "up_bias"), _build)
-EMBEDDING = Format("LoRA", ("embedding_a", "embedding_b"), (), _build_embedding)
+FORMAT = Format("LoRA", ("lora_up", "lora_down"), _build)
+EMBEDDING = Format("LoRA", ("embedding_a", "embedding_b"), _build_embedding)

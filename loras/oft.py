@@ -81,5 +81,5 @@ def _build_whole(group: Group) -> dict[str, Delta]:
     return {"weight": OFT(group.take("oft_diag"), rescale=group.pop("rescale"), whole=True)}
 
 
-FORMAT = Format("OFT", ("oft_blocks",), ("rescale",), _build)
-WHOLE = Format("OFT", ("oft_diag",), ("rescale",), _build_whole)
+FORMAT = Format("OFT", ("oft_blocks",), _build)
+WHOLE = Format("OFT", ("oft_diag",), _build_whole)

@@ -124,5 +124,5 @@ def _build_boft(group: Group) -> dict[str, Delta]:
     return {"weight": InputBOFT(group.take("boft_R"), group.pop("boft_s"))}
 
 
-OFT = Format("OFT", ("oft_R",), (), _build)
-BOFT = Format("BOFT", ("boft_R",), ("boft_s",), _build_boft)
+OFT = Format("OFT", ("oft_R",), _build)
+BOFT = Format("BOFT", ("boft_R",), _build_boft)
