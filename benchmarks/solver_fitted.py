@@ -27,7 +27,7 @@ from sigmagraft.samplers.calibrate_shape import Shape, Solver, solver_of
 from sigmagraft.samplers.calibration import Calibration, calibrated
 from sigmagraft.samplers.general import serving
 
-ROUNDS = 16
+ROUNDS, STARTS = 10, 3
 
 
 def start(levels: NoiseLevels, noise: Tensor, sigma: float) -> Tensor:
@@ -47,7 +47,7 @@ def fitted(levels: NoiseLevels, case: Case, steps: int) -> Solver:
         found = shape.solver(numbers)
         begun += [(typical(ends([one], found)), way.label, shape, numbers, one)] if found else []
     made = []
-    for _, _, shape, numbers, one in sorted(begun, key=lambda item: item[:2])[:2]:
+    for _, _, shape, numbers, one in sorted(begun, key=lambda item: item[:2])[:STARTS]:
         fit = Fit(shape, numbers, [one])
         for _ in range(ROUNDS):
             if not fit.improve():

@@ -22,7 +22,8 @@ from .drive import Denoise
 from .phi import combine
 
 SOFT = 0.3  # of the median error: below it an error counts little more for being smaller
-TRIALS = 6  # dampings that are tried for one step of Gauss-Newton
+DAMPINGS = (1e-5, 1e-3, 3e-2, 1.0)  # of Levenberg and Marquardt; each step takes the best of them
+STRONGER = (10.0, 100.0, 1000.0)  # where none of those lowers the loss
 
 
 class Trajectories(NamedTuple):
@@ -88,54 +89,60 @@ class Fit:
     Attributes:
         numbers: what `shape` makes a solver of.
         difference: by how much a number is changed to see what it does; more where the network computes in fp16.
-        damping: of Levenberg and Marquardt.
-        moves: for each batch how its ends move with each number, [numbers, b * ...] on the CPU; empty before.
+        now: for each batch its ends with these numbers.
+        moves: for each batch how they move with each number, [numbers, b * ...] on the CPU; empty before.
     """
 
     shape: Shape
     numbers: list[float]
     sets: Sequence[Trajectories]
     difference: float = 2e-3
-    damping: float = 1e-2
+    now: list[Tensor] = field(default_factory=list)
     moves: list[Tensor] = field(default_factory=list)
 
     def improve(self) -> bool:
         """One step that lowers the loss; False where there is none."""
-        solver = self._solver(self.numbers)
-        walked = [walk(one, solver) for one in self.sets]
         fresh = not self.moves
         if fresh:
-            self.moves = [self._seen(one, done) for one, done in zip(self.sets, walked, strict=True)]
-        if self._step([done.states[-1] for done in walked]):
+            self._see()
+        if self._step(self.now):
             return True
         self.moves = []
         return not fresh and self.improve()
 
+    def _see(self) -> None:
+        """Walks with the numbers, and with each of them changed."""
+        solver = self._solver(self.numbers)
+        walked = [walk(one, solver) for one in self.sets]
+        self.now = [done.states[-1] for done in walked]
+        self.moves = [self._seen(one, done) for one, done in zip(self.sets, walked, strict=True)]
+
     def _step(self, before: Sequence[Tensor]) -> bool:
-        errors = [error for one, end in zip(self.sets, before, strict=True) for error in one.errors(end)]
+        errors = self._errors(before)
         scale = max(SOFT * statistics.median(errors), 1e-6)
         matrix, side = self._normal(before, scale)
-        for _ in range(TRIALS):
-            numbers = self._trial(matrix, side)
-            solver = self.shape.solver(numbers)
-            if solver is not None:
+        now, best = loss(errors, scale), (math.inf, list[float](), list[Tensor]())
+        for damping in (*DAMPINGS, *STRONGER):
+            if damping in STRONGER and best[0] < now:
+                break
+            numbers = self._trial(matrix, side, damping)
+            if (solver := self.shape.solver(numbers)) is not None:
                 after = [walk(one, solver).states[-1] for one in self.sets]
-                found = [
-                    error for one, end in zip(self.sets, after, strict=True) for error in one.errors(end)
-                ]
-                if loss(found, scale) < loss(errors, scale):
-                    self._learn(numbers, before, after)
-                    return True
-            self.damping = max(self.damping * 8, 1e-4)
-        return False
+                best = min(best, (loss(self._errors(after), scale), numbers, after), key=lambda one: one[0])
+        if best[0] < now:
+            self._learn(best[1], before, best[2])
+        return best[0] < now
+
+    def _errors(self, found: Sequence[Tensor]) -> list[float]:
+        return [error for one, end in zip(self.sets, found, strict=True) for error in one.errors(end)]
 
     def _solver(self, numbers: Sequence[float]) -> Solver:
         found = self.shape.solver(numbers)
         assert found is not None  # only such numbers are kept
         return found
 
-    def _trial(self, matrix: Tensor, side: Tensor) -> list[float]:
-        damped = matrix + self.damping * torch.diag(matrix.diag())
+    def _trial(self, matrix: Tensor, side: Tensor, damping: float) -> list[float]:
+        damped = matrix + damping * torch.diag(matrix.diag())
         floor = 1e-12 * matrix.diag().max() * torch.eye(len(matrix), dtype=matrix.dtype)
         step = torch.linalg.solve(damped + floor, side)
         return [number + move for number, move in zip(self.numbers, step.tolist(), strict=True)]
@@ -170,7 +177,7 @@ class Fit:
         for moves, start, end in zip(self.moves, before, after, strict=True):
             wrong = _flat(end - start) - step @ moves
             moves += torch.outer(step / step.square().sum(), wrong)
-        self.numbers, self.damping = numbers, max(self.damping / 8, 1e-7)
+        self.numbers, self.now = numbers, list(after)
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..core.errors import OptionError
-from ..samplers.calibrate_fit import Fit
+from ..samplers.calibrate_fit import DAMPINGS, Fit
 from ..samplers.calibrate_shape import Shape
 from ..samplers.calibrate_steps import Deviations
 from ..samplers.calibration import Calibration
@@ -43,7 +43,7 @@ class Sizes:
     held_out: int = 16
     batch: int = 8
     teacher: int = 48
-    rounds: int = 12
+    rounds: int = 10
 
 
 def calibrate(
@@ -125,9 +125,9 @@ class Calibrating:
         sizes, images = self.sizes, self.sizes.count
         shape = Shape(self.levels, self.levels.sigma_max, self.steps)
         changed = shape.evaluations()
-        trial = TRIED * min(SCREENED, images) * (changed + 2 * TRIAL_ROUNDS * self.steps)
+        trial = TRIED * min(SCREENED, images) * (changed + len(DAMPINGS) * TRIAL_ROUNDS * self.steps)
         rounds = max(sizes.rounds - TRIAL_ROUNDS, 0)
-        full = images * (2 * changed + 2 * rounds * self.steps)
+        full = images * (2 * changed + len(DAMPINGS) * rounds * self.steps)
         looked = (images + sizes.held_out) * self.steps * (rounds + TRIED * TRIAL_ROUNDS)
         screen = (len(list(ways_of(self.steps, self.levels))) + TRIED) * SCREENED * self.steps
         self.count.total = (images + sizes.held_out) * sizes.teacher + screen + trial + full + looked
@@ -190,7 +190,7 @@ class Calibrating:
             return False
         fit = self._fit_of(start)
         better = fit.improve()
-        start |= {"numbers": fit.numbers, "damping": fit.damping, "rounds": start["rounds"] + 1}
+        start |= {"numbers": fit.numbers, "rounds": start["rounds"] + 1}
         if better:
             self._look(start, fit.shape)
         else:  # on all images there may still be something to gain
@@ -205,7 +205,7 @@ class Calibrating:
             shape = Shape(self.levels, start["first"], self.steps)
             sets = sets_of(self._some() if trial else self.fit, shape.first)
             difference = DIFFERENCE.get(self.pipe.model.dtype, 2e-3)
-            made = Fit(shape, start["numbers"], sets, difference, damping=start["damping"])
+            made = Fit(shape, start["numbers"], sets, difference)
             self.under_way = (start["first"], trial, made)
         return self.under_way[2]
 

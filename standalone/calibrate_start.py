@@ -14,8 +14,6 @@ from ..samplers.calibrate_steps import Deviations
 from ..samplers.general import General, serving
 from .calibrate_walks import Batch
 
-DAMPING = 1e-2  # of the first step of a fit
-
 
 def sets_of(batches: Sequence[Batch], first: float) -> list[Trajectories]:
     """The walks of these batches from this level."""
@@ -71,7 +69,4 @@ def starts_of(
         numbers = shape.numbers(solver)
         scored.append((fit_error(shape, numbers, batches), shape.first, numbers))
     scored.sort(key=lambda item: item[0])
-    return [
-        {"first": first, "numbers": numbers, "damping": DAMPING, "rounds": 0}
-        for _, first, numbers in scored[:count]
-    ]
+    return [{"first": first, "numbers": numbers, "rounds": 0} for _, first, numbers in scored[:count]]

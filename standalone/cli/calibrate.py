@@ -85,7 +85,7 @@ def _parser() -> Parser:
     add("--held-out", type=number(int, 4, 4096), metavar="N", help="trajectories held out; default 16")
     add("--batch", type=number(int, 1, 4096), metavar="N", help="of them at once; default 8")
     add("--teacher", type=number(int, 10, 1000), metavar="N", help="steps of the fine walks; default 48")
-    add("--rounds", type=number(int, 1, 50), metavar="N", help="of the fit at most; default 12")
+    add("--rounds", type=number(int, 1, 50), metavar="N", help="of the fit at most; default 10")
     options.add_model(made)
     options.add_running(made)
     return made
