@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..controlnet.preprocess import PREPROCESSORS
 from ..controlnet.settings import REFERENCE, Control
 from ..core.errors import FileError, OptionError, nearest
-from .images import load_mask, open_image
+from .images import load_image, load_mask, open_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -148,7 +148,8 @@ def _pictures(name: str, value: Any) -> Any:
 def open_picture(path: str | Path) -> Image.Image:
     """A picture as 8-bit RGB, or RGBA where parts of it are transparent."""
     image = open_image(path)
-    return image if image.mode in ("RGB", "RGBA") else image.convert("RGBA" if "A" in image.mode else "RGB")
+    holes = "A" in image.mode or "transparency" in image.info
+    return image.convert("RGBA") if holes else load_image(path)
 
 
 def _mask(name: str, value: Any) -> Any:

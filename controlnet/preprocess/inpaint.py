@@ -11,6 +11,7 @@ from .spec import preprocessor
 @preprocessor(
     "inpaint",
     label="Inpaint",
+    holes=True,
     texts={"hole": "a mask's file, white is repainted; default: what is transparent"},
 )
 def inpaint(image: Image.Image, hole: Image.Image | str | None = None) -> Image.Image:

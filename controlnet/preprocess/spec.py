@@ -16,9 +16,9 @@ Function = Callable[..., Image.Image]
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """`run(image, **options)` gets 8-bit RGB (or RGBA) and gives a picture of the same size.
+    """`run(image, **options)` gets 8-bit RGB and gives a picture of the same size.
 
-    `texts` are options that are words of a person's own (a file, a hub id): name -> help; None where not given.
+    `holes` says that it takes RGBA, what is transparent being masked; for the others that is white. `texts` are options that are words of a person's own (a file, a hub id): name -> help; None where not given.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Preprocessor:
     options: tuple[Option, ...] = ()
     texts: Mapping[str, str] | None = None
     aliases: tuple[str, ...] = ()
+    holes: bool = False
 
     @property
     def doc(self) -> str:
@@ -43,8 +44,16 @@ class Preprocessor:
         given, texts = dict(options or {}), self.texts or {}
         words = {name: given.pop(name) for name in texts if name in given}
         values = resolve(self.options, given, f"preprocessor {self.name}")
-        image = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
-        return self.run(image, **values, **words)
+        keep = self.holes and image.mode == "RGBA"
+        return self.run(image if keep else opaque(image), **values, **words)
+
+
+def opaque(image: Image.Image) -> Image.Image:
+    """RGB; what is transparent becomes white."""
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 PREPROCESSORS: Registry[Preprocessor] = Registry("preprocessor")
@@ -57,11 +66,12 @@ def preprocessor(
     options: tuple[Option, ...] = (),
     texts: Mapping[str, str] | None = None,
     aliases: tuple[str, ...] = (),
+    holes: bool = False,
 ) -> Callable[[Function], Function]:
     """Registers a function as a preprocessor."""
 
     def register(function: Function) -> Function:
-        PREPROCESSORS.add(Preprocessor(name, label, function, options, texts, aliases))
+        PREPROCESSORS.add(Preprocessor(name, label, function, options, texts, aliases, holes))
         return function
 
     return register

@@ -142,6 +142,14 @@ def test_every_one_says_what_it_does(spec: object) -> None:
     assert all(option.help for option in spec.options)  # type: ignore[attr-defined]
 
 
+def test_what_is_transparent_is_white_but_for_inpainting() -> None:
+    holed = drawing().convert("RGBA")
+    holed.paste((0, 0, 0, 0), (0, 0, 20, 20))
+    assert preprocess("none", holed).getpixel((5, 5)) == (255, 255, 255)
+    assert preprocess("inpaint", holed).getpixel((5, 5))[3] == 0
+    assert preprocess("inpaint", holed).getpixel((50, 50))[3] == 255
+
+
 def test_inpaint_marks_the_masked_part() -> None:
     mask = Image.new("L", (96, 80))
     mask.paste(255, (10, 10, 30, 30))
