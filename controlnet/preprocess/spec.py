@@ -18,7 +18,8 @@ Function = Callable[..., Image.Image]
 class Preprocessor:
     """`run(image, **options)` gets 8-bit RGB and gives a picture of the same size.
 
-    `holes` says that it takes RGBA, what is transparent being masked; for the others that is white. `texts` are options that are words of a person's own (a file, a hub id): name -> help; None where not given.
+    `holes` says that it takes RGBA, what is transparent being masked; for the others that is white. `texts` are options
+    that are words of a person's own (a file, a hub id): name -> help.
     """
 
     name: str
