@@ -110,6 +110,10 @@ class Fit:
         self.moves = []
         return not fresh and self.improve()
 
+    def error(self) -> float:
+        """The typical error with these numbers, after `improve`."""
+        return typical(self._errors(self.now))
+
     def _see(self) -> None:
         """Walks with the numbers, and with each of them changed."""
         solver = self._solver(self.numbers)

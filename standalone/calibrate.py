@@ -128,7 +128,7 @@ class Calibrating:
         trial = TRIED * min(SCREENED, images) * (changed + len(DAMPINGS) * TRIAL_ROUNDS * self.steps)
         rounds = max(sizes.rounds - TRIAL_ROUNDS, 0)
         full = images * (2 * changed + len(DAMPINGS) * rounds * self.steps)
-        looked = (images + sizes.held_out) * self.steps * (rounds + TRIED * TRIAL_ROUNDS)
+        looked = sizes.held_out * self.steps * (rounds + TRIED * TRIAL_ROUNDS)
         screen = (len(list(ways_of(self.steps, self.levels))) + TRIED) * SCREENED * self.steps
         self.count.total = (images + sizes.held_out) * sizes.teacher + screen + trial + full + looked
         minutes = self.count.total * each / 60
@@ -192,7 +192,7 @@ class Calibrating:
         better = fit.improve()
         start |= {"numbers": fit.numbers, "rounds": start["rounds"] + 1}
         if better:
-            self._look(start, fit.shape)
+            self._look(start, fit)
         else:  # on all images there may still be something to gain
             start |= {"ended": start["rounds"] > self.trial, "rounds": max(start["rounds"], self.trial)}
         self.state.save()
@@ -209,15 +209,14 @@ class Calibrating:
             self.under_way = (start["first"], trial, made)
         return self.under_way[2]
 
-    def _look(self, start: dict[str, Any], shape: Shape) -> None:
+    def _look(self, start: dict[str, Any], fit: Fit) -> None:
         """Keeps the numbers that are best on what is held out."""
-        fitted = fit_error(shape, start["numbers"], self.fit)
-        held = fit_error(shape, start["numbers"], self.held)
+        fitted, held = fit.error(), fit_error(fit.shape, fit.numbers, self.held)
         start["error"] = fitted
         if held < self.found.get("best", {"held": math.inf})["held"]:
             self.found["best"] = {
-                "first": shape.first,
-                "numbers": start["numbers"],
+                "first": fit.shape.first,
+                "numbers": fit.numbers,
                 "fitted": fitted,
                 "held": held,
             }
