@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 class Delta(ABC):
-    """One algebra's tensors for one weight; they stay as the file has them (dtype, mapped) until used.
+    """One algebra's tensors for one weight; they stay in the file's dtype until used.
 
     Adapters that stand on the same weight W are added: W + sum_i s_i delta_i(W), each of the original W, so that their
     order never matters.

@@ -26,12 +26,14 @@ def read_lora(path: str | Path) -> LoraFile:
     """Read an adapter file: .safetensors, or a pickle of weights alone.
 
     FileError for a file that is damaged, no adapter, holds NaN or infinity, has rank 0 or alpha 0, or whose tensors
-    contradict each other. Tensors stay mapped; they are touched once, for that check.
+    contradict each other. The file is free to be moved, replaced or deleted afterwards.
     """
     path = Path(path).expanduser()
     checkpoint = open_weights(path)
     _refuse_strangers(checkpoint.shapes, path)
-    tensors = checkpoint.tensors()
+    tensors = {
+        key: tensor.clone() for key, tensor in checkpoint.tensors().items()
+    }  # not the mapped file's pages
     _check_numbers(tensors, path)
     config = find_config(path, checkpoint.metadata)
     embeddings = _embeddings(tensors)

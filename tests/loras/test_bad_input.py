@@ -248,3 +248,17 @@ def test_a_published_file_fits_its_model_alone(model: str, tmp_path: Path) -> No
         else:
             with pytest.raises(FileError, match=r"made for Stable Diffusion (XL|1\.x)"):
                 bind(file, there)
+
+
+def test_a_file_may_be_replaced_once_it_is_read(tmp_path: Path) -> None:
+    """Mapped pages of a file that was truncated would end the process."""
+    small = Small()
+    path = write(tmp_path / "a.safetensors", good())
+    bound = small.load(path)
+    small.fuse(bound)
+    merged = small.hashes()
+    small.fused.restore()
+    with path.open("r+b") as file:
+        file.truncate(10)
+    small.fuse(bound)
+    assert small.hashes() == merged
