@@ -68,7 +68,9 @@ def patch_truth(scene: Scene, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
     thing = np.where(covers.max(0) > 0.5, covers.argmax(0), -1)
     shapes = np.array([0] + [1 + _SHAPES.index(t.shape) for t in scene.things])[thing + 1]
     palette = np.array([COLOURS[name] for name in _COLOURS], np.float32)
-    some = truth.image.reshape(GRID, side, GRID, side, 3)[:, 2::4, :, 2::4].astype(np.float32)  # enough to vote
+    some = truth.image.reshape(GRID, side, GRID, side, 3)[:, 2::4, :, 2::4].astype(
+        np.float32
+    )  # enough to vote
     distances = ((some[..., None, :] - palette) ** 2).sum(-1).argmin(-1)
     votes = np.eye(len(_COLOURS))[distances].sum((1, 3)).argmax(-1).ravel()
     return votes, shapes
