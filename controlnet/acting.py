@@ -14,18 +14,39 @@ from .hints import Masks, to_hint, to_mask
 from .host import Host
 from .preprocess import PREPROCESSORS, preprocess
 from .resize import Size, fit_image
-from .settings import Control
+from .settings import MODES, Control
 from .share import Share
 from .strength import only_prompt, strength_at
 
 
 class Acting:
-    """One control in one run. It keeps nothing in the model: without its patches it has never been there."""
+    """One control in one run. It keeps nothing in the model: without its patches it has never been there.
+
+    `foreign` are settings that mean nothing to this kind, `modes` those that mean something.
+    """
+
+    foreign: tuple[str, ...] = ("frames", "joint_norm", "fidelity", "vision")
+    modes: tuple[str, ...] = MODES
 
     def __init__(self, control: Control, host: Host) -> None:
         self.control, self.host = control, host
+        self._check_settings()
         self._hints: dict[tuple[Size, int], Tensor] = {}
         self._masks: dict[Size, Masks] = {}
+
+    def _check_settings(self) -> None:
+        """OptionError for what would be ignored."""
+        usual = vars(Control(model=""))
+        if bad := [name for name in self.foreign if getattr(self.control, name) != usual[name]]:
+            raise OptionError(
+                f"the setting {bad[0]} means nothing to this kind of control", self.control.model
+            )
+        if self.control.mode not in self.modes:
+            raise OptionError(
+                f"mode {self.control.mode!r} means nothing to this kind of control",
+                self.control.model,
+                " or ".join(self.modes),
+            )
 
     def patches(self) -> Iterable[EvaluationPatch]:
         """Its patches; they ask for the strength themselves."""

@@ -21,7 +21,10 @@ Grid = tuple[int, int]  # height, width in tokens
 
 
 class LLLiteActing(Acting):
-    """All modules of a file; they see the picture in -1..1."""
+    """All modules of a file; they see the picture in -1..1. In mode control the prompt's half alone is shifted."""
+
+    foreign = (*Acting.foreign, "weights", "pool")
+    modes = ("balanced", "control")
 
     def __init__(self, control: Control, host: Host, network: LLLite) -> None:
         super().__init__(control, host)

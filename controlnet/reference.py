@@ -40,6 +40,9 @@ class Reference(Acting):
     without the reference.
     """
 
+    foreign = ("frames", "joint_norm", "vision", "weights", "pool", "mask")
+    modes = ("balanced",)
+
     def __init__(self, control: Control, host: Host) -> None:
         super().__init__(control, host)
         method = REFERENCE[str(control.model)]

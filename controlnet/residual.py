@@ -114,6 +114,7 @@ class SparseActing(ControlNetActing):
     """The images of a batch are the frames of one clip; `frames` says which of them the pictures belong to."""
 
     network: SparseControlNet
+    foreign = ("fidelity", "vision")
 
     def encoded(self, size: tuple[int, int], share: Share, like: Tensor) -> Clip:
         frames = share.images
@@ -140,6 +141,9 @@ class SparseActing(ControlNetActing):
 
 class T2IActing(Residual):
     """A T2I-Adapter: features of the picture alone, encoded once a run."""
+
+    foreign = (*Residual.foreign, "pool")
+    modes = ("balanced", "prompt", "control")
 
     def __init__(self, control: Control, host: Host, network: T2IAdapter) -> None:
         super().__init__(control, host)

@@ -23,6 +23,9 @@ _NEEDED = "the image encoder of CLIP ViT-L/14 (openai/clip-vit-large-patch14), a
 class StyleActing(Acting):
     """Tokens times strength after the words; rows of the negative prompt attend to their own words alone."""
 
+    foreign = ("frames", "joint_norm", "fidelity", "weights", "pool", "mask")
+    modes = ("balanced",)
+
     def __init__(self, control: Control, host: Host, network: StyleAdapter) -> None:
         super().__init__(control, host)
         self.network = network

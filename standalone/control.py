@@ -61,7 +61,8 @@ class Controls:
 
     def _acting(self, control: Control, host: Host, run: Run) -> Acting:
         if needs_file(control):
-            control = replace(control, model=self.open(control.model), pool=_pool(control))
+            model = self.open(control.model)
+            control = replace(control, model=model, pool=_pool(control, model))
         if control.vision is not None:
             host = replace(host, vision=_vision(control.vision))
         return acting(_with_picture(control, run), host)
@@ -72,9 +73,10 @@ def needs_file(control: Control) -> bool:
     return str(control.model) not in REFERENCE
 
 
-def _pool(control: Control) -> bool:
-    """The shuffle model's outputs are averaged; only its name says which it is."""
-    return "shuffle" in str(control.model).lower() if control.pool is None else control.pool
+def _pool(control: Control, model: ControlModel) -> bool | None:
+    """The shuffle ControlNet's outputs are averaged; only its name says which it is."""
+    named = model.file.kind == "controlnet" and "shuffle" in str(control.model).lower()
+    return True if named and control.pool is None else control.pool
 
 
 def _vision(source: str | Path) -> Callable[[object], Tensor]:

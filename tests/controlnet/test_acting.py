@@ -235,6 +235,8 @@ def test_settings_that_cannot_work(settings: dict[str, Any], words: str) -> None
         ({"preprocess": "cany"}, "did you mean 'canny'"),
         ({"preprocess": "canny", "options": {"low": 300}}, "low at most high"),
         ({"preprocess": "canny+blur"}, "2 preprocessors for 1"),
+        ({"frames": [0]}, "frames means nothing"),
+        ({"fidelity": 0.7}, "fidelity means nothing"),
     ],
 )
 def test_controls_that_cannot_work(

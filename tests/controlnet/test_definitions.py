@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sigmagraft.controlnet.model import ControlModel, acting
 from sigmagraft.controlnet.reference import adain_order, attention_order
 from sigmagraft.controlnet.settings import Control
-from sigmagraft.core.errors import FileError, MissingPartError
+from sigmagraft.core.errors import FileError, MissingPartError, OptionError
 from sigmagraft.core.patch import Inputs, StepInfo
 from sigmagraft.standalone.unet import UNet, UNetConfig
 
@@ -378,6 +378,14 @@ def test_reference_order_of_sd1() -> None:
     assert {n for side, n in blocks if side == "output"} == set(range(9))
     assert len(attention_order(config, 1.0)) == 16
     assert attention_order(config, 0.05) == [(("input", 7), 0)]
+
+
+@pytest.mark.parametrize(
+    "setting", [{"mode": "control"}, {"weights": [1.0]}, {"mask": picture(1)}, {"frames": [0]}]
+)
+def test_what_means_nothing_to_a_reference_is_refused(unet: UNet, setting: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match="means nothing"):
+        acting(Control(model="reference", image=picture(), **setting), host_of(unet))
 
 
 def test_a_reference_costs_nothing_where_it_does_not_act(unet: UNet, inputs: Inputs) -> None:
