@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -21,6 +22,16 @@ from .component import refuse_unknown
 # components that some pipelines have, fetched where the repository has them and nobody gave None for them
 EXTRA = ("safety_checker", "depth_estimator")
 Self = TypeVar("Self", bound="DiffusionPipeline")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A local folder with its model_index.json, and how its weights are wanted."""
+
+    path: Path
+    index: Mapping[str, Any]
+    dtype: torch.dtype
+    variant: str | None
 
 
 class DiffusionPipeline:
@@ -68,7 +79,7 @@ class DiffusionPipeline:
         made = cls.wanted(index, path)
         components = {name: given.pop(name) for name in list(given) if name in made.parts}
         refuse_unknown(made, given)
-        pipe = made.build(path, index, torch_dtype or torch.float32, variant, components)
+        pipe = made.build(Found(path, index, torch_dtype or torch.float32, variant), components)
         pipe.source = source
         return pipe  # type: ignore[return-value]
 
@@ -85,16 +96,9 @@ class DiffusionPipeline:
         return cls.classes[name]
 
     @classmethod
-    def build(
-        cls,
-        path: Path,
-        index: Mapping[str, Any],
-        dtype: torch.dtype,
-        variant: str | None,
-        components: dict[str, Any],
-    ) -> DiffusionPipeline:
+    def build(cls, found: Found, components: dict[str, Any]) -> DiffusionPipeline:
         """A pipeline of this class from a local folder, with `components` in place of the folder's."""
-        raise OptionError(f"{cls.__name__} cannot be loaded", path, todo="use one of its subclasses")
+        raise OptionError(f"{cls.__name__} cannot be loaded", found.path, todo="use one of its subclasses")
 
     @classmethod
     def from_pipe(cls: type[Self], other: DiffusionPipeline, **components: Any) -> Self:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ..core.errors import MissingPartError, OptionError
 from .arguments import DEPTH, RUN, START
+from .base import Found
 from .latent import LatentPipeline
 from .starts import Begin, Start, from_image, repeated
 
@@ -59,17 +59,10 @@ class StableDiffusionDepth2ImgPipeline(
     """Text, a picture and its depth to image (SD2-depth); the depth is transformers' DPT's, or given."""
 
     @classmethod
-    def build(
-        cls: type[Self],
-        path: Path,
-        index: Mapping[str, Any],
-        dtype: torch.dtype,
-        variant: str | None,
-        components: dict[str, Any],
-    ) -> Self:
-        if "depth_estimator" not in components and (path / "depth_estimator").is_dir():
-            components = {**_estimator(path), **components}
-        return super().build(path, index, dtype, variant, components)
+    def build(cls: type[Self], found: Found, components: dict[str, Any]) -> Self:
+        if "depth_estimator" not in components and (found.path / "depth_estimator").is_dir():
+            components = {**_estimator(found.path), **components}
+        return super().build(found, components)
 
 
 def _estimator(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ..standalone.text import TextEncoder
 from ..standalone.textual_inversion import Embeddings
 from . import arguments
 from .adapting import hooks_for, levels_of_scheduler, lora_scale, sigmas_of
-from .base import DiffusionPipeline, load_scheduler
+from .base import DiffusionPipeline, Found, load_scheduler
 from .component import folder_config, refuse_unknown
 from .configs import unet_config, vae_config
 from .loop import Guide, Loop, check_told, set_timesteps
@@ -89,22 +89,15 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
         cls.__call__ = call  # type: ignore[attr-defined]
 
     @classmethod
-    def build(
-        cls: type[Self],
-        path: Path,
-        index: Mapping[str, Any],
-        dtype: torch.dtype,
-        variant: str | None,
-        components: dict[str, Any],
-    ) -> Self:
-        model = load_model(path, dtype=dtype, variant=variant)
-        configs = {name: folder_config(path / name) for name in ("unet", "vae")}
+    def build(cls: type[Self], found: Found, components: dict[str, Any]) -> Self:
+        model = load_model(found.path, dtype=found.dtype, variant=found.variant)
+        configs = {name: folder_config(found.path / name) for name in ("unet", "vae")}
         loaded = cls.wrapped(model, configs)
         if "scheduler" not in components:
-            loaded["scheduler"] = load_scheduler(path)
+            loaded["scheduler"] = load_scheduler(found.path)
         if "safety_checker" in cls.parts and "safety_checker" not in components:
-            loaded["safety_checker"] = cls.checker(path)
-        zero = {"force_zeros_for_empty_prompt": bool(index.get("force_zeros_for_empty_prompt", False))}
+            loaded["safety_checker"] = cls.checker(found.path)
+        zero = {"force_zeros_for_empty_prompt": bool(found.index.get("force_zeros_for_empty_prompt", False))}
         return cls(**{**loaded, **zero, **components})
 
     @staticmethod

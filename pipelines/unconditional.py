@@ -18,7 +18,7 @@ from ..schedulers.draw import randn
 from ..standalone.folder import pick_weights
 from ..standalone.latents import to_images
 from . import arguments
-from .base import DiffusionPipeline, load_scheduler
+from .base import DiffusionPipeline, Found, load_scheduler
 from .component import Component, folder_config
 from .loop import set_timesteps, step_arguments
 from .output import ImagePipelineOutput, ModelOutput
@@ -95,17 +95,10 @@ class PixelPipeline(DiffusionPipeline):
         cls.__call__ = call  # type: ignore[attr-defined]
 
     @classmethod
-    def build(
-        cls: type[Self],
-        path: Path,
-        index: Mapping[str, Any],
-        dtype: torch.dtype,
-        variant: str | None,
-        components: dict[str, Any],
-    ) -> Self:
-        inner = path / "unet"
+    def build(cls: type[Self], found: Found, components: dict[str, Any]) -> Self:
+        inner, path = found.path / "unet", found.path
         loaded = {
-            "unet": lambda: UNet2DModel.load(inner if inner.is_dir() else path, variant, dtype),
+            "unet": lambda: UNet2DModel.load(inner if inner.is_dir() else path, found.variant, found.dtype),
             "scheduler": lambda: load_scheduler(path),
         }
         return cls(
