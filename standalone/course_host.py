@@ -30,7 +30,7 @@ def host_course(like: Like, request: Request, spec: SamplerSpec, levels: NoiseLe
         request.steps = USUAL_STEPS
     options = like.options_for(spec.name, request.options)
     if like.course == "webui":
-        if found := timestep_course(request, spec, levels, options):
+        if found := timestep_course(request, spec, levels, options, like.whole):
             return found
         if spec.name == "lcm" and isinstance(levels, DiscreteLevels):
             return _lcm(like, request, spec, levels, model)
@@ -54,7 +54,7 @@ def told(levels: NoiseLevels, known: Sequence[float] | None) -> Callable[[float]
 def _sigmas(
     like: Like, request: Request, spec: SamplerSpec, levels: NoiseLevels, model: Model
 ) -> tuple[list[float], list[float]]:
-    """(all sigmas of the schedule in single precision, those that are walked)."""
+    """(the sigmas a tree spans, in single precision: in A1111 the whole schedule's; those that are walked)."""
     own = own_list(request, levels)
     if own is not None:
         return own, _last_steps(like, request, own) if request.image is not None else own
@@ -72,7 +72,8 @@ def _sigmas(
         del whole[-2], single[-2]
     if spec.name == "restart" and request.steps is not None and request.steps >= 20:  # A1111's own ramp
         whole = schedule("karras", steps, levels, sigma_max=whole[0], sigma_min=whole[-2])
-    return single, _last_steps(like, request, whole) if request.image is not None else whole
+    walk = _last_steps(like, request, whole) if request.image is not None else whole
+    return single[-len(walk) :] if like.course == "comfyui" else single, walk
 
 
 def _last_steps(like: Like, request: Request, whole: list[float]) -> list[float]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ..core.errors import OptionError
 from ..samplers import SCHEDULES, NoiseLevels, SamplerSpec
 from ..samplers.levels import DiscreteLevels
@@ -27,11 +29,12 @@ def lcm_levels(levels: DiscreteLevels) -> tuple[DiscreteLevels, int]:
 
 
 def timestep_course(
-    request: Request, spec: SamplerSpec, levels: NoiseLevels, options: dict[str, Any]
+    request: Request, spec: SamplerSpec, levels: NoiseLevels, options: dict[str, Any], whole: bool
 ) -> Course | None:
     """The walk over timesteps 1, 1 + s, ..., s = 1000 // steps; None for another sampler, schedule or model.
 
-    It ends at the first of them, not at 0, and its latent stays one of unit variance.
+    It ends at the first of them, not at 0, and its latent stays one of unit variance. `whole`: UniPC's fractions of
+    timesteps are told rounded, from single precision, as Forge does.
     """
     if spec.name not in NAMES or not isinstance(levels, DiscreteLevels) or _named(request):
         return None
@@ -44,6 +47,9 @@ def timestep_course(
             raise OptionError(f"strength {request.strength}", f"sampler {spec.name}", "two steps or more")
         at, places = levels.sigmas[places[kept]], places[:kept]
     walk, told = _uni_pc(places, levels, at) if spec.name.startswith("uni_pc") else _even(places, levels)
+    if whole:
+        times = torch.linspace(told[0] / 1000 + 1 / 1000, told[-1] / 1000 + 1 / 1000, len(told))
+        told = ((times - 1 / 1000) * 1000).round().tolist() if spec.name.startswith("uni_pc") else told
     request.schedule = OWN
     return Course(
         walk,
