@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -212,6 +213,23 @@ def test_lllite(unet: UNet, inputs: Inputs, tmp_path: Path) -> None:
         handle.remove()
     close(found, expected)
     assert (expected - evaluate(unet, info_of(inputs))).abs().max() > 1e-2
+
+
+def test_lllite_under_a_mask_and_for_the_prompt_alone(unet: UNet, inputs: Inputs, tmp_path: Path) -> None:
+    model = ControlModel.load(saved(lllite(), tmp_path / "lllite.safetensors"))
+
+    def drawn(**settings: Any) -> Tensor:
+        asked = Control(model=model, image=picture(), **settings)
+        return evaluate(unet, info_of(inputs), model.acting(asked, host_of(unet)).patches())
+
+    plain, full, half = evaluate(unet, info_of(inputs)), drawn(), Image.new("L", (128, 128))
+    half.paste(255, (0, 0, 64, 128))
+    assert torch.equal(drawn(mask=Image.new("L", (128, 128), 255)), full)
+    assert not torch.allclose(drawn(mask=half), full, atol=1e-3)
+    assert not torch.allclose(drawn(mask=half), plain, atol=1e-3)
+    only = drawn(mode="control")
+    close(only[:1], full[:1])
+    close(only[1:], plain[1:])
 
 
 def test_lllite_of_another_family_is_refused(unet: UNet, tmp_path: Path) -> None:
