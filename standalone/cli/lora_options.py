@@ -35,10 +35,15 @@ def add_loras(parser: Parser) -> None:
 
 
 def check(settings: Settings) -> None:
-    """OptionError for an expression that cannot be read, before any model loads."""
-    from ..lora_prompt import wanted
+    """Before any model loads: OptionError for an expression that cannot be read, FileError for a file not there."""
+    from ..hub import is_hub_id
+    from ..lora_prompt import tags, wanted
+    from ..lora_source import Folders, locate_lora
 
-    wanted(settings.get("loras") or ())
+    folders = Folders(settings.get("lora_dir") or ())
+    for one in wanted([*(settings.get("loras") or ()), *tags(settings.get("prompt", ""))]):
+        if not is_hub_id(one.source):
+            locate_lora(one.source, folders, dict(one.options))
 
 
 def use(pipe: Pipeline, settings: Settings, tell: Callable[[str], None]) -> None:

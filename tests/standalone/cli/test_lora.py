@@ -93,3 +93,10 @@ def test_unused_tensors_are_told_and_another_models_file_is_forced(
     assert forced.code == 0
     assert "not used" in forced.err
     assert json.loads(forced.out)["images"]
+
+
+def test_a_missing_adapter_is_told_before_the_model_loads(run: Run, loaded: Loaded, tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir()
+    for words in (["--lora", "nowhere.safetensors"], ["x <lora:nowhere:1>"], ["--lora-dir", "none"]):
+        assert run("a house", *words, *QUICK).code == 2
+    assert not loaded.options
