@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from html import escape
 
 from ...samplers.spec import Option
-from .lists import offer_of, schedule_of
+from ..offers import SamplerOffer, ScheduleOffer
 
 _ROW = "<tr><td><code>{name}={default}</code></td><td>{expected}</td><td>{help}</td></tr>"
 
 
-def described(sampler: str | None, schedule: str | None) -> str:
-    """The options of both, or that they are the host's and take theirs from the host."""
+def described(offer: SamplerOffer | None, planned: ScheduleOffer | None) -> str:
+    """The options of both; None is one of the host's, which takes them from the host."""
     parts = []
-    if offer := offer_of(sampler):
+    if offer:
         spec = offer.spec
         kind = f"order {spec.order}" if spec.order else "no ODE solver"
         note = f"{kind}, {spec.evaluations} evaluation{'s' * (spec.evaluations > 1)} a step"
         parts.append(_table(offer.label, note, spec.options))
-    if planned := schedule_of(schedule):
+    if planned:
         parts.append(_table(planned.label, planned.spec.needs.text, planned.spec.options))
     return (
         "".join(parts)

@@ -83,7 +83,7 @@ class SigmaGraft(scripts.Script):
             return
         inputs = [lists[which] for which in LISTS]
         for dropdown in inputs:
-            dropdown.change(fn=described, inputs=inputs, outputs=[shown], show_progress=False)
+            dropdown.change(fn=_help, inputs=inputs, outputs=[shown], show_progress=False)
         self.lists = {}
 
     def process(self, p: Any, *args: Any) -> None:
@@ -105,6 +105,10 @@ class SigmaGraft(scripts.Script):
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         """The schedules go without options again."""
         set_current(Choice())
+
+
+def _help(sampler: str | None, schedule: str | None) -> str:
+    return described(offer_of(sampler), schedule_of(schedule))
 
 
 def _schedule_name(p: Any) -> str | None:
