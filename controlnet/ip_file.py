@@ -133,6 +133,8 @@ def _what(checkpoint: Checkpoint, partly: bool) -> str:
         return "half of an IP-Adapter, or one of a kind that nobody knows"
     shapes = checkpoint.shapes
     kind = adapter_kind(shapes) or other_kind(shapes)
+    if kind is None and any(name.startswith("model.diffusion_model.") for name in shapes):
+        return "this is a whole model"
     return f"this is {kind.label}" if kind else f"unknown tensors, such as {next(iter(shapes))!r}"
 
 

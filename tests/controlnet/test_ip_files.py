@@ -142,6 +142,8 @@ def test_what_is_no_adapter_is_named(files: Path) -> None:
         read_ip_adapter(saved(half, files / "half.safetensors"))
     with pytest.raises(FileError, match="a LoRA"):
         read_ip_adapter(saved({"lora_unet_a.lora_up.weight": torch.zeros(1, 1)}, files / "lora.safetensors"))
+    with pytest.raises(FileError, match="a whole model"):
+        recognise(checkpoint("ldm/sd15"))
     with pytest.raises(FileError, match="to_k_ip alone"):
         read_ip_adapter(
             saved(
