@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ from .small import small_model
 FEW = Sizes(count=4, held_out=2, batch=4, teacher=10, rounds=2)
 ASKED: dict[str, Any] = {"steps": 3, "cfg": 4.0, "size": (32, 32), "sizes": FEW}
 DRAW: dict[str, Any] = {"size": (32, 32), "seed": 1, "cfg": 4.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_round_of_trial() -> Iterator[None]:
+    """So that two rounds are enough to see both, on some images and on all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "TRIAL_ROUNDS", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
