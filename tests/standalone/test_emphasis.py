@@ -25,7 +25,9 @@ def one_by_one(name: str, z, weights, empty):
         for i in range(z.shape[1]):
             for k in range(z.shape[2]):
                 value, w, e = float(z[c, i, k]), float(weights[c, i]), float(empty[i, k])
-                out[c, i, k] = {"comfyui": (value - e) * w + e, "none": value}.get(name, value * w)
+                out[c, i, k] = {"comfyui": (value - e) * w + e, "none": value, "diffusers": value}.get(
+                    name, value * w
+                )
         if name == "a1111":
             values = [float(v) for v in z[c].flatten()]
             weighed = [float(v) for v in out[c].flatten()]
