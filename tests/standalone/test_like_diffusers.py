@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +60,8 @@ def theirs(folder: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def ours(folder: Path) -> Iterator[Pipeline]:
-    yield Pipeline.load(folder, device="cpu", dtype="fp32")
+def ours(folder: Path) -> Pipeline:
+    return Pipeline.load(folder, device="cpu", dtype="fp32")
 
 
 def reference(pipe: Any, sampler: str, config: dict[str, Any] | None = None, **asked: Any) -> torch.Tensor:
