@@ -9,7 +9,6 @@ import torch
 
 from .model import Model
 
-
 _THAWED: list[bool] = []  # not empty once adapters have been put on a compiled network in this process
 
 

@@ -110,8 +110,8 @@ class Pipeline(LoraVerbs, IPAdapterVerbs):
         clip_skip, original_size, crop, target_size and aesthetic_score (SDXL's, pixels), emphasis, noise, step_noise,
         noise_type and ensd, like ("a1111", "forge", "comfyui", "diffusers": what is not given is as that system has
         it), loras (texts as in `<lora:...>`), control and ip_adapter (texts or tables, see docs/controlnet.md and
-        docs/ip-adapter.md). ``callback`` is told of every step, ``decoded`` of every picture; what they raise ends the run. With
-        ``stop_at`` the run ends after as many steps in ``recording``, which can be saved and given to
+        docs/ip-adapter.md). ``callback`` is told of every step, ``decoded`` of every picture; what they raise ends
+        the run. With ``stop_at`` the run ends after as many steps in ``recording``, which can be saved and given to
         ``resume``. OptionError for a setting that cannot work, OutOfMemory with what to lower.
         """
         if stop_at is not None and recording is None:

@@ -10,9 +10,9 @@ import torch
 
 from sigmagraft.core.errors import FileError
 from sigmagraft.core.family import identify
+from sigmagraft.core.fill import skeleton
 from sigmagraft.core.kinds import adapter_kind, other_kind
 from sigmagraft.core.parts import Parts, parts_of, shapes, unflatten
-from sigmagraft.core.fill import skeleton
 from sigmagraft.standalone.text import TextConfig, TextEncoder
 from sigmagraft.standalone.unet import UNet, UNetConfig
 from sigmagraft.standalone.vae import VAE, VAEConfig

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sigmagraft.core.family import identify
-from sigmagraft.core.parts import Parts, parts_of, shapes
 from sigmagraft.core.fill import skeleton
+from sigmagraft.core.parts import Parts, parts_of, shapes
 from sigmagraft.standalone.knowledge import latent_scale, model_info
 from sigmagraft.standalone.prediction import SD2_BIAS
 from sigmagraft.standalone.sizes import network_sizes

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from sigmagraft.core.keymap import inverse, rename, unet_table, unet_table_for, vae_table, vae_table_for
 from sigmagraft.core.fill import skeleton
+from sigmagraft.core.keymap import inverse, rename, unet_table, unet_table_for, vae_table, vae_table_for
 from sigmagraft.standalone.text import TextConfig, TextEncoder
 from sigmagraft.standalone.unet import UNet, UNetConfig
 from sigmagraft.standalone.vae import VAE, VAEConfig

@@ -140,7 +140,11 @@ def full(value: dict[str, Any]) -> dict[str, Any]:
         {"only_masked": 0, "image": "a", "mask": "b"},
         {"steps": 1, "seed": 0, "cfg": 0.0},
         {"embeddings": ["a.pt", "b, c.pt"], "resize_mask": True},
-        {"loras": ["a, b.safetensors:0.5:te=1"], "lora_dir": ["~/x"], "lora_hashes": {"odd: name": "12", "b": "3"}},
+        {
+            "loras": ["a, b.safetensors:0.5:te=1"],
+            "lora_dir": ["~/x"],
+            "lora_hashes": {"odd: name": "12", "b": "3"},
+        },
     ],
 )
 def test_our_settings_come_back_exactly(changed: dict[str, Any]) -> None:

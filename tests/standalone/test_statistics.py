@@ -12,8 +12,8 @@ from sigmagraft.samplers.dpm_v3 import dpm_solver_v3
 from sigmagraft.samplers.statistics_file import load_statistics, save_statistics
 from sigmagraft.standalone import cli, measure
 from sigmagraft.standalone.cli import generate
-from sigmagraft.standalone.pipeline import Pipeline
 from sigmagraft.standalone.fit_check import fingerprint
+from sigmagraft.standalone.pipeline import Pipeline
 
 from .small import small_model
 
