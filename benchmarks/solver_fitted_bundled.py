@@ -9,11 +9,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.scene_prompts import pairs, singles
 from benchmarks.solver_bundled import GUIDANCE
 from benchmarks.solver_peers import Peer, peers
 from benchmarks.solvers import Case, affordable, all_ours
 from sigmagraft import Pipeline
+from sigmagraft.benchmarks.scene_prompts import pairs, singles
 from sigmagraft.samplers import drive, schedule
 from sigmagraft.samplers.calibrate_fit import typical
 from sigmagraft.samplers.calibration import CalibratedSpec, calibrated
