@@ -32,7 +32,8 @@ def encode_prompts(
     """One row of conditioning for each prompt, on the model's device in its dtype.
 
     `<lora:...>` in a prompt is no word of it. `size`: the picture's (width, height), `sizes`: more about it for
-    SDXL; `negative`: these are negative prompts; `clip_skip`: 1 the last layer, 2 the one before it, None what the family was trained with;
+    SDXL; `negative`: these are negative prompts; `clip_skip`: 1 the last layer, 2 the one before it, None what
+    the family was trained with;
     `comma_backtrack`: how many tokens a full chunk may give up to end at a comma; `zero_empty`: an empty
     prompt is zeros (None: a negative one of SDXL base, where `emphasis` says so). Contexts of several
     lengths are repeated to a common one, which leaves each picture as it is alone. Raises OptionError,
