@@ -44,7 +44,7 @@ class Entry:
         numbers = {name: getattr(self, name) for name in ("distance", "psnr", "seconds")}
         return {
             "sampler": self.way.sampler,
-            "schedule": self.way.schedule or self.way.spec.default_schedule,
+            "schedule": self.way.schedule or self.way.spec.default_schedule or "own",
             "options": dict(self.way.options),
             "schedule_options": dict(self.way.schedule_options),
             "stochastic": self.way.stochastic,
