@@ -30,9 +30,11 @@ def host_course(like: Like, request: Request, spec: SamplerSpec, levels: NoiseLe
         request.steps = USUAL_STEPS
     options = like.options_for(spec.name, request.options)
     if like.course == "webui":
-        if found := timestep_course(request, spec, levels, options, like.whole):
+        if spec.name in like.by_timesteps and (
+            found := timestep_course(request, spec, levels, options, like.whole)
+        ):
             return found
-        if spec.name == "lcm" and isinstance(levels, DiscreteLevels):
+        if spec.name in like.few and isinstance(levels, DiscreteLevels):
             return _lcm(like, request, spec, levels, model)
     whole, walk = _sigmas(like, request, spec, levels, model)
     tell = told(levels, whole if like.whole else None)

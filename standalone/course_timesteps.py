@@ -16,7 +16,6 @@ from .course import Course
 if TYPE_CHECKING:
     from .request import Request
 
-NAMES = ("ddim", "plms", "uni_pc", "uni_pc_bh2")
 OWN = "ddim_uniform@comfyui"  # A1111's DDIM too: the timesteps that these samplers go by, whatever is said
 ORIGINAL_STEPS = 50  # of latent consistency models
 NEARLY_ALL = 0.999
@@ -31,12 +30,12 @@ def lcm_levels(levels: DiscreteLevels) -> tuple[DiscreteLevels, int]:
 def timestep_course(
     request: Request, spec: SamplerSpec, levels: NoiseLevels, options: dict[str, Any], whole: bool
 ) -> Course | None:
-    """The walk over timesteps 1, 1 + s, ..., s = 1000 // steps; None for another sampler, schedule or model.
+    """The walk over timesteps 1, 1 + s, ..., s = 1000 // steps; None for another schedule or model.
 
     It ends at the first of them, not at 0, and its latent stays one of unit variance. `whole`: UniPC's fractions of
     timesteps are told rounded, from single precision, as Forge does.
     """
-    if spec.name not in NAMES or not isinstance(levels, DiscreteLevels) or _named(request):
+    if not isinstance(levels, DiscreteLevels) or _named(request):
         return None
     steps = request.steps or 1
     places = [min(place + 1, 999) for place in range(0, 1000, max(1000 // steps, 1))]

@@ -9,6 +9,7 @@ from typing import Any
 from ..core.errors import OptionError, nearest
 
 Options = Mapping[str, Any]
+BY_TIMESTEPS = frozenset({"ddim", "plms", "uni_pc", "uni_pc_bh2"})
 SDE = frozenset({"dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde"})  # k-diffusion's, on a Brownian tree
 WEBUI_SCHEDULES = {
     **dict.fromkeys(("dpmpp_2m", "dpmpp_sde", "dpmpp_2s_ancestral", "dpm_2", "dpm_2_ancestral"), "karras"),
@@ -38,6 +39,8 @@ class Like:
         options: of samplers, where nobody says otherwise.
         discards: samplers whose last sigma above 0 is left out of one step more.
         ends: samplers that walk to a level above 0 instead of to it.
+        by_timesteps: samplers that a web UI walks over whole timesteps, with a latent of unit variance.
+        few: samplers that know only the 50 timesteps that latent consistency models were distilled on.
         tree: samplers whose noise is torchsde's Brownian tree; that of all others is Gaussian.
         whole: the network is told the nearest whole timestep of training, not the one between two.
         together: one generator draws the noise of a whole batch; else each image has its own.
@@ -58,6 +61,8 @@ class Like:
     options: Mapping[str, Options] = field(default_factory=dict)
     discards: frozenset[str] = frozenset()
     ends: Mapping[str, float] = field(default_factory=dict)
+    by_timesteps: frozenset[str] = frozenset()
+    few: frozenset[str] = frozenset()
     tree: frozenset[str] = SDE
     whole: bool = False
     together: bool = False
@@ -80,7 +85,7 @@ class Like:
         return {**self.options.get(sampler, {}), **(given or {})}
 
 
-_COMFYUI = {
+_COMFYUI: dict[str, Any] = {
     "settings": {"emphasis": "comfyui", "noise": "cpu"},
     "course": "comfyui",
     "host": "comfyui",
@@ -98,12 +103,23 @@ _COMFYUI = {
     "together": True,
     "full": True,
 }
-_WEBUI = {
+_WEBUI: dict[str, Any] = {
+    "settings": {"emphasis": "a1111", "noise": "device"},
     "course": "webui",
     "schedule": "normal",
     "schedules": WEBUI_SCHEDULES,
     "options": WEBUI_OPTIONS,
     "discards": frozenset({"dpmpp_3m_sde", "dpm_2", "dpm_2_ancestral"}),
+    "by_timesteps": BY_TIMESTEPS,
+    "few": frozenset({"lcm"}),
+}
+_NEO = {
+    **_WEBUI,
+    "options": _COMFYUI["options"],
+    "discards": frozenset({*_WEBUI["discards"], "uni_pc", "uni_pc_bh2"}),
+    "ends": _COMFYUI["ends"],
+    "by_timesteps": frozenset({"ddim", "plms"}),
+    "few": frozenset(),
 }
 LIKE: dict[str, Like] = {
     row.name: row
@@ -111,17 +127,22 @@ LIKE: dict[str, Like] = {
         Like(
             "a1111",
             "Automatic1111 1.10",
-            settings={"emphasis": "a1111", "noise": "device"},
             host="a1111",
             **_WEBUI,
         ),
         Like(
             "forge",
             "Forge: A1111's, with whole timesteps",
-            settings={"emphasis": "a1111", "noise": "device"},
             host="forge",
             whole=True,
             **_WEBUI,
+        ),
+        Like(
+            "neo",
+            "Forge Neo: Forge's, with ComfyUI's UniPC, LMS, LCM and ER-SDE",
+            host="forge",
+            whole=True,
+            **_NEO,
         ),
         Like("comfyui", "ComfyUI from 0.7", step_seed=1, **_COMFYUI),
         Like(

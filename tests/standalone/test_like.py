@@ -89,7 +89,7 @@ ENDS = float(SIGMAS[0]), float(SIGMAS[-1])
 
 @torch.no_grad()
 @pytest.mark.parametrize("ensd", [0, 31337])
-@pytest.mark.parametrize("name", ["a1111", "forge"])
+@pytest.mark.parametrize("name", ["a1111", "forge", "neo"])
 def test_web_uis(name: str, ensd: int, pipe: Pipeline) -> None:
     """A generator an image, sigma noise at the start; ENSD starts others for the steps."""
     first = [torch.Generator().manual_seed(SEED + k) for k in range(2)]
@@ -97,7 +97,7 @@ def test_web_uis(name: str, ensd: int, pipe: Pipeline) -> None:
     steps = [torch.Generator().manual_seed(SEED + k + ensd) for k in range(2)] if ensd else first
     sigmas = karras(*ENDS)
     expected = ancestral(
-        denoiser(pipe, "a1111", whole=name == "forge"),
+        denoiser(pipe, "a1111", whole=name != "a1111"),
         x * sigmas[0],
         sigmas,
         lambda: torch.stack([torch.randn(SHAPE, generator=each) for each in steps]),
@@ -137,6 +137,42 @@ def test_ddim_of_a1111(pipe: Pipeline) -> None:
         eps = (x - math.sqrt(a) * denoised) / math.sqrt(1 - a)
         x = math.sqrt(b) * denoised + math.sqrt(1 - b) * eps
     assert apart(drawn(pipe, like="a1111", sampler="ddim"), x) < 1e-5
+
+
+@torch.no_grad()
+def test_lcm_of_neo(pipe: Pipeline) -> None:
+    """On the model's own levels and without a boundary condition: denoised + sigma noise, whole timesteps."""
+    denoise = denoiser(pipe, "a1111", whole=True)
+    generator = torch.Generator().manual_seed(SEED)
+    noise = lambda: torch.randn((1, *SHAPE), generator=generator)  # noqa: E731
+    logs = SIGMAS.log()
+    low = [int(999 * (STEPS - 1 - i) / (STEPS - 1)) for i in range(STEPS)]
+    shares = [999 * (STEPS - 1 - i) / (STEPS - 1) - place for i, place in enumerate(low)]
+    sigmas = [
+        math.exp((1 - share) * logs[place] + share * logs[min(place + 1, 999)])
+        for place, share in zip(low, shares, strict=True)
+    ]
+    x = noise() * sigmas[0]
+    for sigma, after in itertools.pairwise([*sigmas, 0.0]):
+        x = denoise(x, sigma)
+        x = x + after * noise() if after else x
+    assert apart(drawn(pipe, like="neo", sampler="lcm"), x) < 1e-5
+    assert apart(drawn(pipe, like="forge", sampler="lcm"), x) > 1e-3
+
+
+@pytest.mark.parametrize("sampler", ["uni_pc", "lms", "er_sde"])
+def test_neo_walks_some_as_comfyui_does(sampler: str, pipe: Pipeline) -> None:
+    """Its UniPC goes by sigmas, without the penultimate one and down to 0.001, from sigma noise as in a web UI."""
+    (neo, _), (comfyui, _), (forge, _) = (
+        course(pipe, like=name, sampler=sampler, schedule="karras", steps=STEPS)
+        for name in ("neo", "comfyui", "forge")
+    )
+    assert neo.sigmas == comfyui.sigmas
+    assert neo.options == comfyui.options
+    assert neo.start[1] == neo.sigmas[0]
+    assert comfyui.start[1] == math.hypot(1.0, comfyui.sigmas[0])
+    assert (forge.sigmas, forge.options) != (neo.sigmas, neo.options)
+    assert course(pipe, like="neo", sampler=sampler)[0].finish == 1.0
 
 
 @torch.no_grad()
