@@ -35,6 +35,17 @@ def bind(file: LoraFile, targets: Targets, force: bool = False) -> Bound:
     """The file's changes on this model. FileError with the reason where it was made for another; ``force`` applies
     what fits.
     """
+    bound = examine(file, targets)
+    report = bound.report
+    if report.refused and (not force or not (bound.deltas or file.embeddings)):
+        raise FileError(report.refused, file.path, _expected(report), _todo(report, bool(bound.deltas)))
+    if report.refused:
+        report.notes.insert(0, f"{file.path.name}: forced: {report.refused}")
+    return bound
+
+
+def examine(file: LoraFile, targets: Targets) -> Bound:
+    """As `bind`, refusing nothing: what fits, and a report of what does not."""
     report = LoadReport(file, targets.label, trainer=guess_trainer(file), base=guess_base(file))
     report.unused = list(file.unknown)
     deltas: dict[str, list[Delta]] = {}
@@ -55,10 +66,6 @@ def bind(file: LoraFile, targets: Targets, force: bool = False) -> Bound:
         report.namings[naming] += 1
     _report_unmatched(unmatched, targets, report)
     report.refused = _refusal(report, misfits, unmatched)
-    if report.refused and (not force or not (deltas or file.embeddings)):
-        raise FileError(report.refused, file.path, _expected(report), _todo(report, bool(deltas)))
-    if report.refused:
-        report.notes.append(f"{file.path.name}: forced: {report.refused}")
     said = header_base(file)
     if said and targets.label.startswith("Stable") and said.removeprefix("the ") not in targets.label:
         report.notes.append(f"{file.path.name}: its header says it was made for {said}")

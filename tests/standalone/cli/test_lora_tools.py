@@ -1,0 +1,132 @@
+"""`sigmagraft lora ...` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sigmagraft.core.parts import parts_of
+from sigmagraft.core.parts import shapes as shapes_of_part
+from sigmagraft.loras import Targets
+from sigmagraft.standalone.lora_targets import PUBLISHED, published
+
+from ...core.manifests import checkpoint as manifest
+from ...loras.files import lora, matrices, mixed
+from ...loras.small import write
+from ..small import small_model
+from .conftest import Answer
+
+Run = Callable[..., Answer]
+FILES = {
+    "Stable Diffusion 1.x": "ldm/sd15",
+    "Stable Diffusion 2.x": "ldm/sd21",
+    "Stable Diffusion XL": "ldm/sdxl_base",
+    "the Stable Diffusion XL refiner": "ldm/sdxl_refiner",
+}
+
+
+@pytest.fixture(scope="session")
+def targets() -> Targets:
+    """The modules of the tiny model that `checkpoint` is."""
+    model = small_model()
+    unet, text = (
+        {name: tuple(value.shape) for name, value in network.named_parameters()}
+        for network in (model.unet, model.texts[0])
+    )
+    return Targets.of(unet, [text])
+
+
+@pytest.mark.parametrize("label", PUBLISHED)
+def test_the_published_sizes_are_those_of_published_files(label: str) -> None:
+    parts = parts_of(manifest(FILES[label]))
+    there = Targets.of(shapes_of_part(parts.unet), [shapes_of_part(text) for text in parts.texts])
+    ours = published(label)
+    assert {key: tuple(shape) for key, shape in there.shapes.items()} == ours.shapes
+
+
+def test_a_file_is_inspected_without_a_model(run: Run, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    stem = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k"
+    up, down = torch.randn(640, 3), torch.randn(3, 768)
+    tensors = {
+        f"{stem}.lora_up.weight": up,
+        f"{stem}.lora_down.weight": down,
+        f"{stem}.alpha": torch.tensor(1.5),
+    }
+    tensors["lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_kk.alpha"] = torch.tensor(1.0)
+    path = write(tmp_path / "ink.safetensors", tensors, {"ss_network_module": "networks.lora"})
+    answer = run("lora", "inspect", path)
+    assert (answer.code, answer.err) == (0, "")
+    for words in (
+        "family     LoRA",
+        "naming     kohya (LDM names)",
+        "rank       3",
+        "alpha      1.5",
+        "trainer    kohya sd-scripts (networks.lora)",
+        "made for   Stable Diffusion 1.x",
+        "not used: lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_kk.alpha",
+    ):
+        assert words in answer.out
+    row = next(line.split() for line in answer.out.splitlines() if line.startswith("IN04"))
+    assert row[1] == "1"
+    assert float(row[2]) == pytest.approx(float((up @ down * 0.5).norm()), rel=1e-3)
+
+
+def test_the_norms_of_every_family_are_those_of_the_changed_weights(
+    run: Run, tmp_path: Path, checkpoint: Path, targets: Targets
+) -> None:
+    path = write(tmp_path / "all.safetensors", mixed(matrices(targets)))
+    found = json.loads(run("lora", "inspect", path, "--model", checkpoint, "--json").out)
+    assert found["refused"] is None
+    assert len(found["used"]) + len(found["unused"]) == len(mixed(matrices(targets)))
+    assert found["unused"] == []
+    assert {"text_encoder", "IN00", "M00", "OUT00", "rest"} <= set(found["blocks"])
+    assert all(block["unknown"] == 0 and block["relative"] > 0 for block in found["blocks"].values())
+
+
+def test_a_file_for_another_model_is_told_of_not_refused(run: Run, tmp_path: Path, targets: Targets) -> None:
+    tensors = lora(matrices(targets))
+    path = write(tmp_path / "small.safetensors", tensors)
+    answer = run("lora", "inspect", path)
+    assert answer.code == 0
+    assert "refused    " in answer.out
+    assert "made for   a model with a text context 64 wide" in answer.out
+    flux = {
+        f"transformer.single_transformer_blocks.0.attn.to_q.lora_{side}.weight": torch.ones(2, 2)
+        for side in "AB"
+    }
+    answer = run("lora", "inspect", write(tmp_path / "flux.safetensors", flux))
+    assert (answer.code, answer.err) == (0, "")
+    assert "made for   Flux" in answer.out
+    assert "tensors    0 used, 2 not" in answer.out
+
+
+def test_norms_that_need_the_weights_say_so(run: Run, tmp_path: Path) -> None:
+    stem = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k"
+    tensors = {
+        f"{stem}.lora_up.weight": torch.ones(640, 2),
+        f"{stem}.lora_down.weight": torch.ones(2, 768),
+        f"{stem}.dora_scale": torch.ones(640, 1),
+    }
+    answer = run("lora", "inspect", write(tmp_path / "d.safetensors", tensors), "--keys")
+    assert "1 depend on the weights" in answer.out
+    assert f"{stem}.dora_scale -> unet.input_blocks.4.1.transformer_blocks.0.attn2.to_k" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["inspct", "x"], "did you mean 'inspect'"),
+        (["inspect"], "no file"),
+        (["inspect", "nowhere.safetensors"], "nowhere.safetensors"),
+    ],
+)
+def test_a_mistake_is_one_line(run: Run, words: list[str], sentence: str) -> None:
+    answer = run("lora", *words)
+    assert answer.code == 2
+    assert sentence in answer.err
+    assert answer.err.count("\n") == 1
