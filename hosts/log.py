@@ -10,11 +10,16 @@ logger = logging.getLogger("sigmagraft")
 _said: set[str] = set()
 
 
-def say_once(message: str) -> None:
+def say_once(message: str, level: int = logging.INFO) -> None:
     """Log `message` the first time only, however often the host loads its extensions again."""
     if message not in _said:
         _said.add(message)
-        logger.info(message)
+        logger.log(level, message)
+
+
+def warn_once(message: str) -> None:
+    """As `say_once`, for what a person should see whatever the host's level of logging."""
+    say_once(message, logging.WARNING)
 
 
 @contextmanager

@@ -8,7 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from ..samplers.convention import LevelsOf, NoiseOf, k_diffusion_function
-from ..samplers.spec import Value, resolve
+from ..samplers.levels import NoiseLevels
+from ..samplers.spec import SamplerSpec, Value, resolve
+from .calibrations import warn_of_kind
 from .offers import SamplerOffer
 
 
@@ -24,7 +26,7 @@ def host_function(
     """
     spec = offer.spec
     resolve(spec.options, chosen, f"sampler {spec.name}")
-    inner = k_diffusion_function(spec, levels_of, noise_of)
+    inner = k_diffusion_function(spec, _watched(spec, levels_of), noise_of)
     before = {**offer.preset, **(chosen or {})}
 
     def sample(
@@ -43,3 +45,14 @@ def host_function(
     sample.__name__ = sample.__qualname__ = f"sample_{offer.name}"
     sample.__doc__ = spec.method.__doc__
     return sample
+
+
+def _watched(spec: SamplerSpec, levels_of: LevelsOf) -> LevelsOf:
+    """`levels_of`, which tells where the model is not of the kind that the sampler was fitted to."""
+
+    def levels(model: Any, sigmas: list[float]) -> NoiseLevels:
+        found = levels_of(model, sigmas)
+        warn_of_kind(spec, found)
+        return found
+
+    return levels

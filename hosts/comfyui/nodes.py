@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...samplers import SAMPLERS, SCHEDULES
+from .calibration_nodes import CalibratedNode
 from .guidance_nodes import IntervalNode, PlusPlusNode
 from .list_nodes import OwnSigmas, OwnTimesteps
 from .node import Node
@@ -16,7 +17,7 @@ from .schedule_nodes import AnySchedule, schedule_node
 
 def node_table() -> Iterator[type[Node]]:
     """The node classes, in the order of the menu."""
-    yield from (AnySampler, AnySchedule, RestartNode, NoiseNode, OwnSigmas, OwnTimesteps)
+    yield from (AnySampler, AnySchedule, CalibratedNode, RestartNode, NoiseNode, OwnSigmas, OwnTimesteps)
     yield from (PlusPlusNode, IntervalNode)
     yield from map(sampler_node, SAMPLERS)
     yield from map(schedule_node, SCHEDULES)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from ...samplers.spec import Option
+from ..calibrations import told_of
 from ..offers import SamplerOffer, ScheduleOffer
 
 _ROW = "<tr><td><code>{name}={default}</code></td><td>{expected}</td><td>{help}</td></tr>"
@@ -18,7 +19,7 @@ def described(offer: SamplerOffer | None, planned: ScheduleOffer | None) -> str:
         spec = offer.spec
         kind = f"order {spec.order}" if spec.order else "no ODE solver"
         note = f"{kind}, {spec.evaluations} evaluation{'s' * (spec.evaluations > 1)} a step"
-        parts.append(_table(offer.label, note, spec.options))
+        parts.append(_table(offer.label, told_of(spec) or note, spec.options))
     if planned:
         parts.append(_table(planned.label, planned.spec.needs.text, planned.spec.options))
     return (

@@ -9,6 +9,7 @@ from modules import sd_samplers, sd_schedulers, shared
 
 from ..log import say_once
 from ..offers import SamplerOffer, ScheduleOffer, kept, sampler_offers, schedule_offers
+from .calibration import fitted_offers
 from .labels import ends_in, readable
 from .sampler import sampler_data
 from .schedule import scheduler
@@ -68,7 +69,7 @@ def _samplers() -> list[SamplerOffer]:
     taken = [name for s in sd_samplers.all_samplers if not is_ours(s) for name in (s.name, *s.aliases)]
     if staying := kept(taken):
         say_once(f"SigmaGraft: of these samplers the host's own stay: {', '.join(staying)}")
-    return sampler_offers(taken)
+    return [*sampler_offers(taken), *fitted_offers(taken)]
 
 
 def _schedules() -> list[ScheduleOffer]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from modules import sd_samplers_common, sd_samplers_kdiffusion, sd_schedulers
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from ...samplers.levels import NoiseLevels
 from ...samplers.spec import Noise
 from ..offers import SamplerOffer
 from ..run import host_function
+from .calibration import own_levels
 from .choice import choice_of, current, set_current
 from .model import is_flow, levels_of, step_noise_of
 
@@ -33,7 +35,10 @@ class Walker(sd_samplers_kdiffusion.KDiffusionSampler):
     """The host's own sampler class around our function: it samples, inpaints, interrupts and writes as for its own."""
 
     def get_sigmas(self, p: Any, steps: int) -> Tensor:
-        """As the host's, with the options chosen for the schedule."""
+        """As the host's, with the options chosen for the schedule; a sampler with levels of its own has no other."""
+        spec = self.config.sigmagraft_offer.spec
+        if spec.sigmas:
+            return torch.tensor(own_levels(spec, steps), dtype=torch.float32)
         if is_flow(self.model_wrap_cfg.inner_model):
             self.config = _with_schedule(self.config, ON_FLOW)
         before = current()

@@ -69,7 +69,7 @@ def test_ids_are_ours_alone() -> None:
     assert all(name.startswith("SigmaGraft") and name.replace("_", "").isalnum() for name in NODES)
     titles = [node.TITLE for node in NODES.values()]
     assert len(set(titles)) == len(titles)
-    assert len(NODES) == 8 + len(SAMPLERS) + len(SCHEDULES)
+    assert len(NODES) == 9 + len(SAMPLERS) + len(SCHEDULES)
 
 
 @pytest.mark.usefixtures("host")
