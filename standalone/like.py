@@ -35,6 +35,7 @@ class Like:
         settings: a request's settings where nobody says otherwise (emphasis, noise).
         course: how it lays out a walk: "kept" as ours, "webui", "comfyui" or "diffusers" (course.py).
         host: a schedule NAME means NAME@host where there is one.
+        rules: schedules that are by another system's rule: NAME means NAME@SYSTEM.
         schedule, schedules: where no schedule is named, for any sampler and for some.
         options: of samplers, where nobody says otherwise.
         discards: samplers whose last sigma above 0 is left out of one step more.
@@ -56,6 +57,7 @@ class Like:
     settings: Options
     course: str
     host: str
+    rules: Options = field(default_factory=dict)
     schedule: str | None = None
     schedules: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Options] = field(default_factory=dict)
@@ -77,7 +79,7 @@ class Like:
         from ..samplers import SCHEDULES
 
         name = named or self.schedules.get(sampler) or self.schedule or usual
-        own = f"{name}@{self.host}"
+        own = f"{name}@{self.rules.get(name, self.host)}"
         return SCHEDULES[own].name if "@" not in name and own in SCHEDULES else name
 
     def options_for(self, sampler: str, given: Options | None) -> dict[str, Any]:
@@ -115,6 +117,7 @@ _WEBUI: dict[str, Any] = {
 }
 _NEO = {
     **_WEBUI,
+    "rules": {"beta": "comfyui"},
     "options": _COMFYUI["options"],
     "discards": frozenset({*_WEBUI["discards"], "uni_pc", "uni_pc_bh2"}),
     "ends": _COMFYUI["ends"],

@@ -175,6 +175,15 @@ def test_neo_walks_some_as_comfyui_does(sampler: str, pipe: Pipeline) -> None:
     assert course(pipe, like="neo", sampler=sampler)[0].finish == 1.0
 
 
+def test_neo_has_the_beta_schedule_of_the_paper(pipe: Pipeline) -> None:
+    """Quantiles of time as in ComfyUI; Forge's are of sigma."""
+    walks = {
+        name: course(pipe, like=name, sampler="euler", schedule="beta", steps=STEPS)[0].sigmas
+        for name in ("neo", "forge", "comfyui")
+    }
+    assert walks["neo"] == walks["comfyui"] != walks["forge"]
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("name", "strength", "kept"),
