@@ -96,9 +96,11 @@ def lora(pipe: Any, folder: Path, seed: int) -> None:
 def test_loras_by_name_weight_and_fused(pair: tuple[Any, Any, Path], tmp_path: Path) -> None:
     theirs, ours, _ = pair
     before = {key: value.clone() for key, value in ours.unet.network.state_dict().items()}
-    for seed, name in enumerate(("tcd", "style")):
+    names = ("tcd", "style")
+    for seed, name in enumerate(names):
         lora(theirs, tmp_path / name, seed)
-        for pipe in (theirs, ours):
+    for pipe in (theirs, ours):
+        for name in names:
             pipe.load_lora_weights(tmp_path / name, adapter_name=name)
     for pipe in (theirs, ours):
         pipe.set_adapters(["tcd", "style"], adapter_weights=[1.0, 1.2])

@@ -114,10 +114,12 @@ def test_a_failure_is_one_line_and_the_host_goes_on(
     assert "adding samplers and schedules to ComfyUI failed" in line
 
 
-def test_outside_comfyui_there_are_no_nodes(tmp_path: Path) -> None:
+def test_outside_comfyui_there_are_no_nodes() -> None:
     """Also where a web host has a partial `comfy`."""
+    bootstrap = Path(__file__).resolve().parents[3] / "bootstrap.py"
     code = (
-        "import sys, types, sigmagraft\n"
+        "import runpy, sys, types\n"
+        f"sigmagraft = runpy.run_path({str(bootstrap)!r})['load']()\n"
         "sys.modules['comfy'] = types.ModuleType('comfy')\n"
         "assert sigmagraft.NODE_CLASS_MAPPINGS == {} == sigmagraft.NODE_DISPLAY_NAME_MAPPINGS\n"
         "assert not hasattr(sigmagraft, 'WEB_DIRECTORY')\n"
