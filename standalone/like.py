@@ -79,8 +79,9 @@ class Like:
         from ..samplers import SCHEDULES
 
         name = named or self.schedules.get(sampler) or self.schedule or usual
-        own = f"{name}@{self.rules.get(name, self.host)}"
-        return SCHEDULES[own].name if "@" not in name and own in SCHEDULES else name
+        plain = SCHEDULES[name].name
+        own = f"{name}@{self.rules.get(plain, self.host)}"
+        return SCHEDULES[own].name if "@" not in name and own in SCHEDULES else plain
 
     def options_for(self, sampler: str, given: Options | None) -> dict[str, Any]:
         """A sampler's options under this system, over them those given."""

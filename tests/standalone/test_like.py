@@ -175,12 +175,24 @@ def test_neo_walks_some_as_comfyui_does(sampler: str, pipe: Pipeline) -> None:
     assert course(pipe, like="neo", sampler=sampler)[0].finish == 1.0
 
 
+@pytest.mark.parametrize("name", list(LIKE))
+def test_another_name_of_a_schedule_is_the_same_to_the_last_bit(name: str, pipe: Pipeline) -> None:
+    """`uniform` is `normal`, in the single precision that decides half ways too."""
+    named = [
+        course(pipe, like=name, sampler="euler", schedule=schedule, steps=5)[0]
+        for schedule in ("normal", "Normal", "uniform", "Uniform")
+    ]
+    assert {tuple(each.span) for each in named} == {tuple(named[0].span)}
+    assert [each.told(each.sigmas[2]) for each in named] == [named[0].told(named[0].sigmas[2])] * len(named)
+
+
 def test_neo_has_the_beta_schedule_of_the_paper(pipe: Pipeline) -> None:
     """Quantiles of time as in ComfyUI; Forge's are of sigma."""
     walks = {
         name: course(pipe, like=name, sampler="euler", schedule="beta", steps=STEPS)[0].sigmas
         for name in ("neo", "forge", "comfyui")
     }
+    assert course(pipe, like="neo", sampler="euler", schedule="Beta", steps=STEPS)[0].sigmas == walks["neo"]
     assert walks["neo"] == walks["comfyui"] != walks["forge"]
 
 
