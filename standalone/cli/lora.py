@@ -10,6 +10,7 @@ from ...core.errors import OptionError, nearest
 # tool -> (module of this folder, one line of help); each module has `run(argv) -> int`
 TOOLS = {
     "inspect": ("lora_inspect", "what an adapter file is, and which of its tensors are used"),
+    "convert": ("lora_convert", "an adapter under kohya's, diffusers' or PEFT's names"),
 }
 
 

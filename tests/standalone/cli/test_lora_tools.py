@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sigmagraft.core.parts import parts_of
 from sigmagraft.core.parts import shapes as shapes_of_part
@@ -123,6 +124,11 @@ def test_norms_that_need_the_weights_say_so(run: Run, tmp_path: Path) -> None:
         (["inspct", "x"], "did you mean 'inspect'"),
         (["inspect"], "no file"),
         (["inspect", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["convert", "x.safetensors", "-o", "y.safetensors"], "no naming"),
+        (["convert", "x.safetensors", "--naming", "kohya"], "no out"),
+        (["convert", "x.safetensors", "--naming", "kohja", "-o", "y.safetensors"], "did you mean 'kohya'"),
+        (["convert", "x.safetensors", "--naming", "kohya", "-o", "y.pt"], "ends in .safetensors"),
+        (["convert", "x.safetensors", "--naming", "peft", "-o", "y.safetensors"], "a folder"),
     ],
 )
 def test_a_mistake_is_one_line(run: Run, words: list[str], sentence: str) -> None:
@@ -130,3 +136,24 @@ def test_a_mistake_is_one_line(run: Run, words: list[str], sentence: str) -> Non
     assert answer.code == 2
     assert sentence in answer.err
     assert answer.err.count("\n") == 1
+
+
+def test_an_adapter_is_converted_there_and_back(run: Run, tmp_path: Path) -> None:
+    stem = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
+    tensors = {
+        f"{stem}.lora_up.weight": torch.randn(640, 2),
+        f"{stem}.lora_down.weight": torch.randn(2, 768),
+        f"{stem}.alpha": torch.tensor(1.0),
+    }
+    write(tmp_path / "ink.safetensors", tensors)
+    for source, out, naming in (
+        ("ink.safetensors", "two.safetensors", "diffusers"),
+        ("two.safetensors", "three", "peft"),
+        ("three", "four.safetensors", "kohya"),
+    ):
+        answer = run("lora", "convert", source, "-o", out, "--naming", naming)
+        assert (answer.code, answer.err) == (0, "")
+        assert answer.out.strip().startswith(out)
+    found = load_file("four.safetensors")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[key], value) for key, value in tensors.items())
