@@ -84,9 +84,10 @@ def follow(calibration: Calibration, run: Run, x: Tensor) -> Method:
         denoised = yield x, sigma
         values.insert(0, denoised)
         row = calibration.rows[first + run.index]
-        if len(row.weights) > len(values):
+        if any(row.weights[len(values) :]):
             row = general_step(run.levels, run.sigmas, run.index, 2)
-        x = combine(x, row.decay, values[: len(row.weights)], row.weights)
+        count = min(len(values), len(row.weights))
+        x = combine(x, row.decay, values[:count], row.weights[:count])
     return x
 
 

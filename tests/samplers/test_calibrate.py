@@ -185,6 +185,25 @@ def test_a_walk_that_begins_lower_goes_by_a_line_until_it_has_what_the_rows_need
     torch.testing.assert_close(alone, crooked(x, fitted.sigmas[-2]))
 
 
+def test_weights_of_nothing_ask_for_no_evaluations(fitted: Calibration) -> None:
+    """A walk that begins lower goes by rows that need only what it has, however they are written."""
+    rows = [Step(row.decay, row.weights[:1]) for row in fitted.rows]
+    padded = [Step(row.decay, [*row.weights, *[0.0] * number]) for number, row in enumerate(rows)]
+    ends = []
+    for each in (rows, padded):
+        spec = calibrated(Calibration(fitted.sigmas, tuple(each)))
+        x = torch.ones(1, 4, 2, 2, dtype=torch.float64)
+        walk = drive(
+            spec, lambda x, sigma: x / (1 + sigma**2), x, fitted.sigmas[2:], levels=NoiseLevels.discrete()
+        )
+        ends.append(walk)
+    assert torch.equal(*ends)
+    by_hand = torch.ones(1, 4, 2, 2, dtype=torch.float64)
+    for row, sigma in zip(rows[2:], fitted.sigmas[2:], strict=False):
+        by_hand = by_hand * row.decay + row.weights[0] * by_hand / (1 + sigma**2)
+    assert torch.allclose(ends[0], by_hand)
+
+
 @pytest.mark.parametrize(
     "sigmas", [(14.0, 3.0, 1.0, 0.0), schedule("karras", 5, VE), schedule("karras", 9, VE)]
 )
