@@ -29,7 +29,7 @@ COMMANDS = {
     "schedules": ("schedules", "the noise schedules and their options"),
     "noises": ("noises", "the types of noise that samplers can add to their steps"),
     "preprocess": ("preprocess", "the hint of a picture for a ControlNet; alone: the preprocessors"),
-    "lora": ("lora", "tools for LoRA files: inspect, convert"),
+    "lora": ("lora", "LoRA files inspected, converted, resized, merged"),
     "inspect": ("inspect_file", "what a weights file or a picture is"),
 }
 DEFAULT = "txt2img"

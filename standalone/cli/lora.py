@@ -11,6 +11,8 @@ from ...core.errors import OptionError, nearest
 TOOLS = {
     "inspect": ("lora_inspect", "what an adapter file is, and which of its tensors are used"),
     "convert": ("lora_convert", "an adapter under kohya's, diffusers' or PEFT's names"),
+    "resize": ("lora_resize", "an adapter as a LoRA of another rank"),
+    "merge": ("lora_merge", "several adapters as one LoRA"),
 }
 
 

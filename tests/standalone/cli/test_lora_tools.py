@@ -129,6 +129,12 @@ def test_norms_that_need_the_weights_say_so(run: Run, tmp_path: Path) -> None:
         (["convert", "x.safetensors", "--naming", "kohja", "-o", "y.safetensors"], "did you mean 'kohya'"),
         (["convert", "x.safetensors", "--naming", "kohya", "-o", "y.pt"], "ends in .safetensors"),
         (["convert", "x.safetensors", "--naming", "peft", "-o", "y.safetensors"], "a folder"),
+        (["resize", "x.safetensors", "-o", "y.safetensors"], "no rank"),
+        (["resize", "x.safetensors", "-o", "y.safetensors", "--rank", 0], "not an integer from 1"),
+        (["merge", "-o", "y.safetensors"], "FILE[:WEIGHT]"),
+        (["merge", "x.safetensors:1", "-o", "y.safetensors"], "no rank"),
+        (["merge", "x", "-o", "y.safetensors", "--method", "cat", "--rank", 2], "a rank for cat"),
+        (["merge", "x", "-o", "y.safetensors", "--method", "tise"], "did you mean 'ties'"),
     ],
 )
 def test_a_mistake_is_one_line(run: Run, words: list[str], sentence: str) -> None:
@@ -157,3 +163,47 @@ def test_an_adapter_is_converted_there_and_back(run: Run, tmp_path: Path) -> Non
     found = load_file("four.safetensors")
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[key], value) for key, value in tensors.items())
+
+
+def test_an_adapter_is_resized(run: Run, tmp_path: Path, checkpoint: Path, targets: Targets) -> None:
+    write(tmp_path / "ink.safetensors", lora(matrices(targets), rank=6))
+    answer = run(
+        "lora", "resize", "ink.safetensors", "-o", "two.safetensors", "--rank", 2, "--model", checkpoint
+    )
+    assert (answer.code, answer.err, answer.out) == (0, "", "two.safetensors\n")
+    found = json.loads(run("lora", "inspect", "two.safetensors", "--model", checkpoint, "--json").out)
+    assert (found["ranks"].keys(), found["alphas"].keys()) == ({"2"}, {"2.0"})
+    whole = json.loads(run("lora", "inspect", "ink.safetensors", "--model", checkpoint, "--json").out)
+    for name, block in found["blocks"].items():
+        assert 0.3 < block["change"] / whole["blocks"][name]["change"] < 1
+
+
+def test_adapters_of_several_families_are_merged(
+    run: Run, tmp_path: Path, checkpoint: Path, targets: Targets
+) -> None:
+    write(tmp_path / "a.safetensors", lora(matrices(targets)))
+    write(tmp_path / "b.safetensors", mixed(matrices(targets)))
+    words = ("lora", "merge", "a.safetensors:1.0", "b.safetensors:-0.5", "-o", "ab.safetensors", "--rank", 8)
+    answer = run(*words)
+    assert answer.code == 2
+    assert not Path("ab.safetensors").exists()
+    answer = run(*words, "--model", checkpoint, "--naming", "diffusers")
+    assert (answer.code, answer.err) == (0, "")
+    found = json.loads(run("lora", "inspect", "ab.safetensors", "--model", checkpoint, "--json").out)
+    assert found["families"].keys() == {"LoRA"}
+    assert max(map(int, found["ranks"])) == 8
+    assert found["unused"] == []
+
+
+def test_merging_by_cat_needs_no_model(run: Run, tmp_path: Path) -> None:
+    stem = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
+    up, down = torch.randn(640, 2), torch.randn(2, 768)
+    write(tmp_path / "a.safetensors", {f"{stem}.lora_up.weight": up, f"{stem}.lora_down.weight": down})
+    answer = run(
+        "lora", "merge", "a.safetensors", "a.safetensors:-0.25", "--method", "cat", "-o", "b.safetensors"
+    )
+    assert (answer.code, answer.err) == (0, "")
+    found = load_file("b.safetensors")
+    product = found[f"{stem}.lora_up.weight"] @ found[f"{stem}.lora_down.weight"]
+    assert float(found[f"{stem}.alpha"]) == 4
+    assert (product - 0.75 * up @ down).abs().max() < 1e-4
