@@ -69,7 +69,7 @@ def _sigmas(
     options |= request.schedule_options or {}
     extra = spec.name in like.discards
     whole = schedule(name, steps + extra, levels, **options)
-    single = singles(whole, name, options, Table(levels, by_ratio=not like.whole))
+    single = singles(whole, name, options, Table(levels, by_ratio=like.ratio))
     if extra:
         del whole[-2], single[-2]
     if spec.name == "restart" and request.steps is not None and request.steps >= 20:  # A1111's own ramp
@@ -108,16 +108,16 @@ def _ended(like: Like, course: Course, request: Request, spec: SamplerSpec) -> C
 
 
 def _lcm(like: Like, request: Request, spec: SamplerSpec, levels: DiscreteLevels, model: Model) -> Course:
-    """A1111's LCM: on the 50 timesteps that such a model was distilled on."""
+    """LCM on a schedule of the 50 timesteps that such a model was distilled on.
+
+    A1111 tells the network one of them; the Forges pass its denoiser by and tell the nearest of all.
+    """
     few, stride = lcm_levels(levels)
     whole, walk = _sigmas(like, request, spec, few, model)
-    nearest = told(few, whole)
     options = like.options_for(spec.name, request.options)
-    return Course(
-        walk,
-        (1.0, walk[0]),
-        levels,
-        lambda sigma: nearest(sigma) * stride + stride - 1,
-        options,
-        span=whole,
-    )
+    nearest, own = told(levels, whole), told(few, whole)
+
+    def tell(sigma: float) -> float:
+        return nearest(sigma) if like.whole else own(sigma) * stride + stride - 1
+
+    return Course(walk, (1.0, walk[0]), levels, tell, options, span=whole)

@@ -19,7 +19,6 @@ WEBUI_SCHEDULES = {
 WEBUI_OPTIONS: Mapping[str, Options] = {
     "dpm_fast": {"eta": 1.0},
     "dpm_adaptive": {"eta": 1.0},
-    "lcm": {"timestep_scaling": 10.0},
     "uni_pc": {"lower_order_final": "always"},
     "uni_pc_bh2": {"lower_order_final": "always"},
     "ipndm_v": {"weights": "published"},
@@ -41,7 +40,8 @@ class Like:
         discards: samplers whose last sigma above 0 is left out of one step more.
         ends: samplers that walk to a level above 0 instead of to it.
         by_timesteps: samplers that a web UI walks over whole timesteps, with a latent of unit variance.
-        few: samplers that know only the 50 timesteps that latent consistency models were distilled on.
+        few: samplers whose schedule knows only the 50 timesteps that latent consistency models were distilled on.
+        ratio: in single precision its sigmas are ((1 - a) / a)^0.5 of the rounded a; else rounded themselves.
         tree: samplers whose noise is torchsde's Brownian tree; that of all others is Gaussian.
         whole: the network is told the nearest whole timestep of training, not the one between two.
         together: one generator draws the noise of a whole batch; else each image has its own.
@@ -65,6 +65,7 @@ class Like:
     ends: Mapping[str, float] = field(default_factory=dict)
     by_timesteps: frozenset[str] = frozenset()
     few: frozenset[str] = frozenset()
+    ratio: bool = False
     tree: frozenset[str] = SDE
     whole: bool = False
     together: bool = False
@@ -118,7 +119,6 @@ _WEBUI: dict[str, Any] = {
 }
 _NEO = {
     **_WEBUI,
-    "rules": {"beta": "comfyui"},
     "options": _COMFYUI["options"],
     "discards": frozenset({*_WEBUI["discards"], "uni_pc", "uni_pc_bh2"}),
     "ends": _COMFYUI["ends"],
@@ -132,20 +132,25 @@ LIKE: dict[str, Like] = {
             "a1111",
             "Automatic1111 1.10",
             host="a1111",
-            **_WEBUI,
+            ratio=True,
+            **{**_WEBUI, "options": {**WEBUI_OPTIONS, "lcm": {"timestep_scaling": 10.0}}},
         ),
+        Like("forge", "Forge: A1111's, with whole timesteps", host="forge", whole=True, **_WEBUI),
         Like(
-            "forge",
-            "Forge: A1111's, with whole timesteps",
+            "reforge",
+            "reForge: Forge's, with ComfyUI's Beta",
             host="forge",
             whole=True,
+            ratio=True,
+            rules={"beta": "comfyui"},
             **_WEBUI,
         ),
         Like(
             "neo",
-            "Forge Neo: Forge's, with ComfyUI's UniPC, LMS, LCM and ER-SDE",
+            "Forge Neo: Forge's, with ComfyUI's UniPC, LMS, LCM, ER-SDE and Beta",
             host="forge",
             whole=True,
+            rules={"beta": "comfyui"},
             **_NEO,
         ),
         Like("comfyui", "ComfyUI from 0.7", step_seed=1, **_COMFYUI),

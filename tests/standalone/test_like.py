@@ -89,7 +89,7 @@ ENDS = float(SIGMAS[0]), float(SIGMAS[-1])
 
 @torch.no_grad()
 @pytest.mark.parametrize("ensd", [0, 31337])
-@pytest.mark.parametrize("name", ["a1111", "forge", "neo"])
+@pytest.mark.parametrize("name", ["a1111", "forge", "reforge", "neo"])
 def test_web_uis(name: str, ensd: int, pipe: Pipeline) -> None:
     """A generator an image, sigma noise at the start; ENSD starts others for the steps."""
     first = [torch.Generator().manual_seed(SEED + k) for k in range(2)]
@@ -144,7 +144,10 @@ def test_lcm_of_neo(pipe: Pipeline) -> None:
     """On the model's own levels and without a boundary condition: denoised + sigma noise, whole timesteps."""
     denoise = denoiser(pipe, "a1111", whole=True)
     generator = torch.Generator().manual_seed(SEED)
-    noise = lambda: torch.randn((1, *SHAPE), generator=generator)  # noqa: E731
+
+    def noise() -> Tensor:
+        return torch.randn((1, *SHAPE), generator=generator)
+
     logs = SIGMAS.log()
     low = [int(999 * (STEPS - 1 - i) / (STEPS - 1)) for i in range(STEPS)]
     shares = [999 * (STEPS - 1 - i) / (STEPS - 1) - place for i, place in enumerate(low)]
@@ -186,12 +189,28 @@ def test_another_name_of_a_schedule_is_the_same_to_the_last_bit(name: str, pipe:
     assert [each.told(each.sigmas[2]) for each in named] == [named[0].told(named[0].sigmas[2])] * len(named)
 
 
+@pytest.mark.parametrize("name", ["a1111", "forge", "reforge"])
+def test_lcm_on_50_timesteps(name: str, pipe: Pipeline) -> None:
+    """Four steps over entries 49, 32.67, 16.33, 0 of every 20th level; A1111 alone tells an entry's own timestep."""
+    made, spec = course(pipe, like=name, sampler="lcm", steps=4)
+    for sigma, place in zip(made.sigmas, (49, 98 / 3, 49 / 3, 0), strict=False):
+        low, share = int(place), place - int(place)
+        entries = SIGMAS[19::20].log()
+        log = (1 - share) * entries[low] + share * entries[min(low + 1, 49)]
+        assert math.log(sigma) == pytest.approx(float(log), abs=1e-6)
+        nearest = int((SIGMAS.log() - log).abs().argmin())
+        assert made.told(sigma) == (20 * round(place) + 19 if name == "a1111" else nearest)
+    scaling = spec.run(made.sigmas, made.levels, None, made.options).timestep_scaling
+    assert scaling == (10.0 if name == "a1111" else math.inf)
+
+
 def test_neo_has_the_beta_schedule_of_the_paper(pipe: Pipeline) -> None:
     """Quantiles of time as in ComfyUI; Forge's are of sigma."""
     walks = {
         name: course(pipe, like=name, sampler="euler", schedule="beta", steps=STEPS)[0].sigmas
-        for name in ("neo", "forge", "comfyui")
+        for name in ("neo", "reforge", "forge", "comfyui")
     }
+    assert walks["reforge"] == walks["neo"]
     assert course(pipe, like="neo", sampler="euler", schedule="Beta", steps=STEPS)[0].sigmas == walks["neo"]
     assert walks["neo"] == walks["comfyui"] != walks["forge"]
 
