@@ -36,6 +36,9 @@ def run(argv: Sequence[str]) -> int:
         tell(bind(file, base.targets).report)
     sources = [Source(file.path, placed(file, base.targets), weight) for file, weight in files]
     merge = Merge(method, kept, getattr(args, "density", 0.5), getattr(args, "seed", 0), base.weight)
+    names = [name for file, _ in files for name in file.embeddings]
+    if len(set(names)) < len(names):
+        raise OptionError(f"one name for two textual inversions: {', '.join(sorted(names))}", "the adapters")
     embeddings = {name: value for file, _ in files for name, value in file.embeddings.items()}
     for path in save_lora(out, merge.merged(sources), base.targets, naming, embeddings=embeddings):
         print(path)

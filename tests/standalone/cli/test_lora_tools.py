@@ -207,3 +207,16 @@ def test_merging_by_cat_needs_no_model(run: Run, tmp_path: Path) -> None:
     product = found[f"{stem}.lora_up.weight"] @ found[f"{stem}.lora_down.weight"]
     assert float(found[f"{stem}.alpha"]) == 4
     assert (product - 0.75 * up @ down).abs().max() < 1e-4
+
+
+def test_textual_inversions_of_one_name_are_not_lost_silently(run: Run, tmp_path: Path) -> None:
+    stem = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
+    tensors = {f"{stem}.lora_up.weight": torch.ones(640, 1), f"{stem}.lora_down.weight": torch.ones(1, 768)}
+    write(tmp_path / "a.safetensors", tensors | {"bundle_emb.cat.string_to_param.*": torch.ones(2, 768)})
+    once = run("lora", "merge", "a.safetensors", "-o", "b.safetensors", "--method", "cat")
+    assert (once.code, once.err) == (0, "")
+    assert "bundle_emb.cat.string_to_param.*" in load_file("b.safetensors")
+    twice = run("lora", "merge", "a.safetensors", "b.safetensors", "-o", "c.safetensors", "--method", "cat")
+    assert twice.code == 2
+    assert "two textual inversions" in twice.err
+    assert not Path("c.safetensors").exists()
