@@ -162,7 +162,7 @@ FLOORS = {
     "strength 0.3: object and layout kept": 75,
     "outside the mask: every pixel kept": 100,
 }
-FEW = bundled_model.Counts(8, 2, 4, 2)  # a picture takes the better part of a second
+FEW = bundled_model.Counts(8, 2, 8, 2)  # a picture takes the better part of a second
 
 
 @pytest.fixture(scope="module")

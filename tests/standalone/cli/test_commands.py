@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -348,8 +349,10 @@ def test_another_model_than_the_picture_was_made_with(run: Run, checkpoint: Path
 def test_ctrl_c_in_a_terminal(tmp_path: Path, checkpoint: Path) -> None:
     words = ["--model", checkpoint, "--steps", 1, "--cfg", 1, "--count", 100_000, "--out", "{index}", "a cat"]
     command = [sys.executable, str(ROOT), *map(str, words)]
+    # tests that a shell runs in the background were told to ignore Ctrl-C, and so would the command be
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
     )
     deadline = time.monotonic() + 300
     while not (tmp_path / "2.png").exists() and process.poll() is None and time.monotonic() < deadline:
