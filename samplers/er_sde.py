@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor
 
 from .exponential_multistep import Step, multistep
-from .exponential_steps import Adams, rise, weights_by_parts
+from .exponential_steps import Adams, Points, rise, weights_by_parts
 from .phi import adams
 from .process import Process
+from .quadrature import over_sigma
 from .spec import Method, Option, Run, sampler
 
 
@@ -45,6 +46,7 @@ def er_step(
     kind: str = "ODE",
     eta: float = 0.0,
     solve: Adams = adams,
+    points: Points = over_sigma,
 ) -> Step:
     """x_next = k (sigma_next / sigma) x + alpha_next (integral of D dg) + sigma_next sqrt(1 - k^2) noise.
 
@@ -55,7 +57,7 @@ def er_step(
     def g(s: float) -> float:
         return kept(levels, s, sigma_next, kind, eta) * rise(levels, s, sigma_next)
 
-    weights = weights_by_parts(levels, sigma, sigma_next, places, g, solve)
+    weights = weights_by_parts(levels, sigma, sigma_next, places, g, solve, points)
     return Step(share * sigma_next / sigma, weights, sigma_next * math.sqrt(1 - share * share))
 
 
@@ -69,7 +71,25 @@ def _divided(nodes: Sequence[float], integrals: list[float]) -> list[float]:
     return [newest, one / a + two / (a * (a - b)), two / (b * (b - a))]
 
 
-DERIVATIVES: dict[str, Adams] = {"exact": adams, "paper": _divided}
+HOSTS_POINTS = 200
+
+
+def _hosts_points(levels: Process, sigma: float, sigma_next: float) -> Iterable[tuple[float, float]]:
+    """As `over_sigma`, by 200 even points of rho from the step's end on: the sum that hosts take for the integral."""
+    if levels.alpha(sigma) == 0.0:
+        return over_sigma(levels, sigma, sigma_next)
+    end = sigma_next / levels.alpha(sigma_next)
+    each = (end - sigma / levels.alpha(sigma)) / HOSTS_POINTS
+    found = (levels.sigma_of(-math.log(end - place * each)) for place in range(HOSTS_POINTS))
+    return [(s, each * levels.alpha(s) ** 2) for s in found]
+
+
+# how derivatives are taken of the evaluations, and integrals of the noise scale function
+DERIVATIVES: dict[str, tuple[Adams, Points]] = {
+    "exact": (adams, over_sigma),
+    "paper": (_divided, over_sigma),
+    "hosts": (_divided, _hosts_points),
+}
 
 
 @sampler(
@@ -87,7 +107,12 @@ DERIVATIVES: dict[str, Adams] = {"exact": adams, "paper": _divided}
         Option("eta", 1.0, 0.0, 100.0, "power of the noise scale function; 0 is the ODE"),
         Option("s_noise", 1.0, 0.0, 10.0, "scale of the noise"),
         Option("solver_type", "ER-SDE", help="the noise scale function", choices=tuple(SCALES)),
-        Option("derivatives", "exact", help="of the polynomial, or the paper's", choices=tuple(DERIVATIVES)),
+        Option(
+            "derivatives",
+            "exact",
+            help="of the polynomial, or the paper's; hosts: the paper's, integrals by a sum of 200 points",
+            choices=tuple(DERIVATIVES),
+        ),
         Option(
             "corrector_order",
             0,
@@ -102,10 +127,11 @@ def er_sde(run: Run, x: Tensor) -> Method:
 
     The paper's derivatives give order 2 at 3 stages: its D' is a first difference, which errs by the D'' that it adds.
     """
-    kind, eta, solve = run.solver_type, run.eta, DERIVATIVES[run.derivatives]
+    kind, eta, chosen = run.solver_type, run.eta, DERIVATIVES[run.derivatives]
 
     def kernel(sigma: float, sigma_next: float, places: Sequence[float]) -> Step:
         corrects = places[0] != sigma
-        return er_step(run.levels, sigma, sigma_next, places, kind, eta, adams if corrects else solve)
+        rules = DERIVATIVES["exact"] if corrects else chosen
+        return er_step(run.levels, sigma, sigma_next, places, kind, eta, *rules)
 
     return multistep(run, x, kernel, lambda step: (run.max_stage, run.corrector_order), s_noise=run.s_noise)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from .exponential_multistep import Step
 from .phi import adams, moments
@@ -11,6 +11,7 @@ from .process import Process
 from .quadrature import over_sigma
 
 Adams = Callable[[Sequence[float], list[float]], list[float]]
+Points = Callable[[Process, float, float], Iterable[tuple[float, float]]]
 
 
 def data_step(
@@ -55,11 +56,12 @@ def weights_by_parts(
     places: Sequence[float],
     g: Callable[[float], float],
     solve: Adams = adams,
+    points: Points = over_sigma,
 ) -> list[float]:
     """Weights of denoised: alpha_next times the integral of D dg over the step, g(sigma) rising to g(sigma_next) = 1.
 
     D is the polynomial in rho = sigma / alpha through the places, in sigma where alpha is 0 at one of them. With v that
-    variable from 0 to 1 along the step, the integral of v^n dg is 1 - n times that of g v^(n - 1) dv.
+    variable from 0 to 1 along the step, the integral of v^n dg is 1 - n times that of g v^(n - 1) dv, by `points`.
     """
     power = 1 if all(map(levels.alpha, (sigma, *places))) else 0  # v goes with sigma / alpha^power
 
@@ -68,7 +70,7 @@ def weights_by_parts(
 
     start, width = along(sigma), along(sigma_next) - along(sigma)
     integrals = [1 - g(sigma)] + [1.0] * (len(places) - 1)
-    for s, weight in over_sigma(levels, sigma, sigma_next) if len(places) > 1 else ():
+    for s, weight in points(levels, sigma, sigma_next) if len(places) > 1 else ():
         v, share = (along(s) - start) / width, weight / levels.alpha(s) ** (2 * power) / width * g(s)
         for n in range(1, len(places)):
             integrals[n] -= n * share * v ** (n - 1)

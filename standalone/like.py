@@ -96,7 +96,7 @@ _COMFYUI: dict[str, Any] = {
     "schedule": "normal",
     "options": {
         "lms": {"final": "denoised"},
-        "er_sde": {"derivatives": "paper"},
+        "er_sde": {"derivatives": "hosts"},
         "ipndm_v": {"weights": "published"},
         "uni_pc": {"lower_order_final": "always"},
         "uni_pc_bh2": {"lower_order_final": "always"},

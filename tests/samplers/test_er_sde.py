@@ -57,12 +57,23 @@ def test_first_level_of_a_flow() -> None:
         assert (step.decay, step.weights[0], step.std) == pytest.approx((decay, 0.1, std), abs=1e-12)
 
 
-def test_derivatives_of_the_paper(levels: NoiseLevels) -> None:
+def quadrature(f, low: float, high: float) -> float:
+    return integrate.quad(f, low, high)[0]
+
+
+def two_hundred_points(f, low: float, high: float) -> float:
+    """As ComfyUI's er_sde has it: even points, the upper end left out."""
+    step = (high - low) / 200
+    return sum(f(low + k * step) for k in range(200)) * step
+
+
+@pytest.mark.parametrize(("rule", "integral"), [("paper", quadrature), ("hosts", two_hundred_points)])
+def test_derivatives_of_the_paper(levels: NoiseLevels, rule: str, integral) -> None:
     """D' = (D_0 - D_1) / (r_0 - r_1), D'' = (D' - D'_before) / ((r_0 - r_2) / 2), with its two integrals."""
-    step = er_step(levels, 0.6, 0.35, PLACES, "ER-SDE", 1.0, DERIVATIVES["paper"])
+    step = er_step(levels, 0.6, 0.35, PLACES, "ER-SDE", 1.0, *DERIVATIVES[rule])
     r, (a, b, c) = 0.35 / levels.alpha(0.35), (s / levels.alpha(s) for s in PLACES)
-    s, _ = integrate.quad(lambda u: 1 / PHI(u), r, a)
-    s_u, _ = integrate.quad(lambda u: (u - a) / PHI(u), r, a)
+    s = integral(lambda u: 1 / PHI(u), r, a)
+    s_u = integral(lambda u: (u - a) / PHI(u), r, a)
     values = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64)
     first, before = (values[0] - values[1]) / (a - b), (values[1] - values[2]) / (b - c)
     expected = (
