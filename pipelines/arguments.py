@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -67,7 +67,18 @@ def read(
     return SimpleNamespace(**{**table, **placed, **kwargs})
 
 
-def signature(table: Mapping[str, Any]) -> inspect.Signature:
+def calls(owner: type, table: Mapping[str, Any], run: Callable[[Any, SimpleNamespace], Any]) -> None:
+    """Give `owner` a `__call__` with these arguments, which hands them to `run` in one object."""
+
+    def call(self: Any, *args: Any, **given: Any) -> Any:
+        return run(self, read(table, args, given, owner.__name__))
+
+    call.__signature__ = _signature(table)  # type: ignore[attr-defined]
+    call.__doc__ = run.__doc__
+    owner.__call__ = call  # type: ignore[operator]
+
+
+def _signature(table: Mapping[str, Any]) -> inspect.Signature:
     """What help() and notebooks show of a call with these arguments."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     return inspect.Signature(

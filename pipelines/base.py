@@ -42,13 +42,14 @@ class DiffusionPipeline:
         stopped: set it in callback_on_step_end to end the run after that step.
     """
 
-    classes: ClassVar[dict[str, type[DiffusionPipeline]]] = {}
+    known: ClassVar[dict[str, type[DiffusionPipeline]]] = {}
     parts: ClassVar[tuple[str, ...]] = ("scheduler",)
     scheduler: Any
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, listed: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        DiffusionPipeline.classes[cls.__name__] = cls
+        if listed:
+            DiffusionPipeline.known[cls.__name__] = cls
 
     def __init__(self) -> None:
         self.stopped = False
@@ -89,11 +90,11 @@ class DiffusionPipeline:
         if cls is not DiffusionPipeline:
             return cls
         name = str(index.get("_class_name", ""))
-        if name not in cls.classes:
+        if name not in cls.known:
             raise OptionError(
-                f"_class_name {name!r}", path / "model_index.json", todo=nearest(name, cls.classes)
+                f"_class_name {name!r}", path / "model_index.json", todo=nearest(name, cls.known)
             )
-        return cls.classes[name]
+        return cls.known[name]
 
     @classmethod
     def build(cls, found: Found, components: dict[str, Any]) -> DiffusionPipeline:

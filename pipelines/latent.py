@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from ..controlnet.settings import Control
 from ..core.errors import OptionError
-from ..core.family import FAMILIES, identify
 from ..standalone.ip_adapter import IPAdapters
 from ..standalone.ip_adapter_verbs import IPAdapterVerbs
 from ..standalone.load import load_model
@@ -64,8 +63,9 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
         for name in self.parts[len(LatentPipeline.parts) :]:
             setattr(self, name, more.get(name))
         self.embeddings = Embeddings()
-        label = FAMILIES[self.model.info.family].label
-        self.loras = Loras(lambda: networks_of(self.model), label)
+        if unet.loras is None:
+            unet.loras = Loras(lambda: networks_of(self.model), unet.identity.family.label)
+        self.loras = unet.loras
         self.ip_adapters = IPAdapters(self.model)
         self.zero_negative = force_zeros_for_empty_prompt
 
@@ -80,13 +80,7 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
         inherited = (name for base in cls.__bases__ for name in getattr(base, "parts", ()))
         cls.start, cls.takes = staticmethod(start), takes or cls.takes
         cls.parts = tuple(dict.fromkeys((*inherited, *more)))
-
-        def call(self: LatentPipeline, *args: Any, **given: Any) -> Any:
-            return self.run(arguments.read(cls.takes, args, given, cls.__name__))
-
-        call.__signature__ = arguments.signature(cls.takes)  # type: ignore[attr-defined]
-        call.__doc__ = LatentPipeline.run.__doc__
-        cls.__call__ = call  # type: ignore[attr-defined]
+        arguments.calls(cls, cls.takes, LatentPipeline.run)
 
     @classmethod
     def build(cls: type[Self], found: Found, components: dict[str, Any]) -> Self:
@@ -163,7 +157,7 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
     def model(self) -> Model:
         """The components as the runner's parts take them."""
         unet, vae = self.unet.network, self.vae.network
-        identity = identify({name: tuple(value.shape) for name, value in unet.state_dict().items()})
+        identity = self.unet.identity
         native = int(self.unet.config.get("sample_size", 64)) * vae.factor
         info = ModelInfo(
             identity.family.name, identity.task, latent_channels=vae.config.z_channels, native_size=native

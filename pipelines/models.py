@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import FileError, OptionError
+from ..core.family import Identity, identify
 from ..core.fill import Filler
 from ..core.keymap import inverse, rename, unet_table, vae_table
 from ..core.parts import shapes
@@ -17,6 +19,7 @@ from ..core.patch import Hooks
 from ..core.unet_config import UNetConfig
 from ..schedulers.draw import Generators, randn
 from ..standalone.conditioning import sinusoids
+from ..standalone.lora_stack import Loras
 from ..standalone.memory import memory_format
 from ..standalone.sizes import with_heads
 from ..standalone.source import Source, open_source
@@ -34,6 +37,7 @@ class UNet2DConditionModel(Component):
 
     folder = "unet"
     network: UNet
+    loras: Loras | None = None  # those on it, the same for every pipeline that shares it
 
     @classmethod
     def load(cls, path: Path, variant: str | None, dtype: torch.dtype) -> UNet2DConditionModel:
@@ -72,6 +76,11 @@ class UNet2DConditionModel(Component):
         pooled = added["text_embeds"]
         sizes = [sinusoids(row.tolist()) for row in added["time_ids"]]
         return torch.cat([pooled, torch.stack(sizes).to(pooled)], dim=-1)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Its family and task."""
+        return identify({name: tuple(value.shape) for name, value in self.network.state_dict().items()})
 
     def named_tensors(self) -> dict[str, Tensor]:
         c: UNetConfig = self.network.config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -77,7 +77,6 @@ class PixelPipeline(DiffusionPipeline):
     """Noise -> the scheduler's timesteps -> pictures."""
 
     parts = ("unet", "scheduler")
-    takes: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, unet: UNet2DModel, scheduler: Any) -> None:
         super().__init__()
@@ -85,14 +84,7 @@ class PixelPipeline(DiffusionPipeline):
 
     def __init_subclass__(cls, takes: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.takes = takes
-
-        def call(self: PixelPipeline, *args: Any, **given: Any) -> Any:
-            return self.run(arguments.read(takes, args, given, cls.__name__))
-
-        call.__signature__ = arguments.signature(takes)  # type: ignore[attr-defined]
-        call.__doc__ = PixelPipeline.run.__doc__
-        cls.__call__ = call  # type: ignore[attr-defined]
+        arguments.calls(cls, takes, PixelPipeline.run)
 
     @classmethod
     def build(cls: type[Self], found: Found, components: dict[str, Any]) -> Self:
