@@ -6,25 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from ..core.keymap import Table, rename, rows, unet_table_for
+from ..core.keymap import Table, rename, unet_table_for
 from ..core.shapes import count
+from ..core.temporal import parts_table
 
 T = TypeVar("T")
 UNION = ("task_embedding", "transformer_layes", "spatial_ch_projs", "control_add_embedding")
-MOTION = rows("""
-    norm                                                   norm
-    proj_in                                                proj_in
-    proj_out                                               proj_out
-    transformer_blocks.0.attention_blocks.0                transformer_blocks.0.attn1
-    transformer_blocks.0.attention_blocks.0.pos_encoder.pe transformer_blocks.0.pe
-    transformer_blocks.0.norms.0                           transformer_blocks.0.norm1
-    transformer_blocks.0.ff_norm                           transformer_blocks.0.norm3
-    transformer_blocks.0.attn1                             transformer_blocks.0.attn1
-    transformer_blocks.0.pos_embed.pe                      transformer_blocks.0.pe
-    transformer_blocks.0.norm1                             transformer_blocks.0.norm1
-    transformer_blocks.0.norm3                             transformer_blocks.0.norm3
-    transformer_blocks.0.ff                                transformer_blocks.0.ff
-""")
 
 
 def control_names(tensors: Mapping[str, T]) -> tuple[dict[str, T], list[str]]:
@@ -68,7 +55,7 @@ def _motion_table(names: list[str], table: Table) -> Table:
         if module := re.match(r"(down_blocks\.\d+)\.motion_modules\.(\d+)(\.temporal_transformer)?\.", name):
             block, number = module[1], module[2]
             n = table[f"{block}.resnets.{number}.norm1"].split(".")[1]
-            found |= {f"{module[0]}{left}": f"motion_modules.{n}.{right}" for left, right in MOTION.items()}
+            found |= parts_table(module[0].removesuffix("."), f"motion_modules.{n}")
     return found
 
 

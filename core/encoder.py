@@ -17,6 +17,11 @@ from .unet_config import UNetConfig
 class Stage(nn.Sequential):
     """One numbered input, middle or output block: any of ResNet, transformer, resampling, convolution, in order."""
 
+    @property
+    def inner(self) -> int:
+        """How many layers come before the place inside: the first, and a transformer after it."""
+        return 2 if len(self) > 1 and isinstance(self[1], SpatialTransformer) else 1
+
     def forward(  # type: ignore[override]
         self,
         x: Tensor,
@@ -26,7 +31,9 @@ class Stage(nn.Sequential):
         block: Block,
         size: Sequence[int] | None = None,
     ) -> Tensor:
-        for layer in self:
+        for n, layer in enumerate(self):
+            if hooks and n == self.inner:
+                x = hooks.changed(block, x, inside=True)
             if isinstance(layer, ResBlock):
                 x = layer(x, silu_emb)
             elif isinstance(layer, SpatialTransformer):
@@ -35,7 +42,7 @@ class Stage(nn.Sequential):
                 x = layer(x, size)
             else:
                 x = layer(x)
-        return x
+        return hooks.changed(block, x, inside=True) if hooks and self.inner == len(self) else x
 
 
 class Encoder(nn.Module):

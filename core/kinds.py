@@ -54,7 +54,7 @@ KINDS: list[Kind] = [
     Kind("control-lora", "a Control-LoRA", _has("lora_controlnet")),
     Kind("lllite", "a ControlNet-LLLite", _any(r"^lllite_")),
     Kind("sparsectrl", "a SparseCtrl", _both(_any(r"motion_modules"), _any(r"controlnet_cond_embedding"))),
-    Kind("motion-lora", "an AnimateDiff motion LoRA", _both(_any(r"motion_modules"), _any(r"_lora\.down"))),
+    Kind("motion-lora", "an AnimateDiff motion LoRA", _both(_any(r"motion_modules"), _any(_LORA))),
     Kind("motion-module", "an AnimateDiff motion module", _any(r"motion_modules")),
     Kind("controlnet-union", "a ControlNet-Union", _any(r"control_add_embedding")),
     Kind("controlnet", "a ControlNet", _any(r"controlnet_cond_embedding\.|(^|\.)zero_convs\.0\.0\.weight$")),

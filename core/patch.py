@@ -7,6 +7,9 @@ host uses:
 - ``("middle", 0)``: the activations that leave the middle block;
 - ``("output", n)``: the skip connection that enters output block n, as ControlNets do; for a BlockPatch the
   activations that leave it.
+
+A BlockPatch may act inside its block instead, after the first ResNet and its transformer: before an output block
+resamples, before the middle block's second ResNet. There AnimateDiff's attention over frames stands.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ class StepInfo:
     steps: int = 1
     branches: tuple[Branch, ...] = ()  # one entry for each equal part of the batch
     inputs: Inputs | None = None
+    rows: tuple[int, ...] = ()  # which images of the run each part holds, where these are not all of them
 
 
 class Delta(Protocol):
@@ -99,11 +103,12 @@ class InputPatch:
 class BlockPatch:
     """A change to the activations [batch, channels, h, w] that leave a block, before residuals are added there.
 
-    ``change(x, info)`` answers in x's shape.
+    ``change(x, info)`` answers in x's shape. ``inside``: after the block's first ResNet and its transformer.
     """
 
     block: Block
     change: Callable[[Tensor, StepInfo], Tensor]
+    inside: bool = False
 
 
 EvaluationPatch = ResidualPatch | AttentionPatch | InputPatch | BlockPatch
@@ -129,7 +134,7 @@ class Hooks:
         self._residuals: dict[Block, Tensor] = {}
         self._extras: dict[_Place, list[AttentionPatch]] = {}
         self._changes: dict[_Place, list[InputPatch]] = {}
-        self._blocks: dict[Block, list[BlockPatch]] = {}
+        self._blocks: dict[tuple[Block, bool], list[BlockPatch]] = {}
         for patch in patches:
             self._add(patch)
 
@@ -141,7 +146,7 @@ class Hooks:
         elif isinstance(patch, InputPatch):
             self._changes.setdefault((patch.block, patch.index, patch.attention), []).append(patch)
         else:
-            self._blocks.setdefault(patch.block, []).append(patch)
+            self._blocks.setdefault((patch.block, patch.inside), []).append(patch)
 
     def _add_residuals(self, residuals: Mapping[Block, Tensor]) -> None:
         for block, value in residuals.items():
@@ -153,9 +158,9 @@ class Hooks:
         extra = self._residuals.get(block)
         return x if extra is None else x + extra.to(x.dtype)
 
-    def changed(self, block: Block, x: Tensor) -> Tensor:
-        """x after every change to what leaves this block, in the order the patches were given."""
-        for patch in self._blocks.get(block, ()):
+    def changed(self, block: Block, x: Tensor, inside: bool = False) -> Tensor:
+        """x after every change to what leaves this block (or stands inside it), in the order the patches were given."""
+        for patch in self._blocks.get((block, inside), ()):
             x = patch.change(x, self._info)
         return x
 
