@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -20,6 +21,17 @@ class Place(NamedTuple):
     sigma: float
     step: float = 0.0
     steps: int = 1
+
+
+def place_of(sigma: float, sigmas: Sequence[float]) -> Place:
+    """Where a sigma stands in a run: on a straight line between the sigmas of two steps."""
+    steps = len(sigmas) - 1
+    rising = [-value for value in sigmas]
+    after = min(max(bisect_left(rising, -sigma), 0), steps)
+    if after == 0 or rising[after] == -sigma:
+        return Place(sigma, float(after), steps)
+    begin, end = sigmas[after - 1], sigmas[after]
+    return Place(sigma, after - 1 + (begin - sigma) / (begin - end) if begin > end else float(after), steps)
 
 
 @dataclass(frozen=True)

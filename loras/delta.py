@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from math import prod
 from typing import ClassVar
 
@@ -60,6 +60,17 @@ class Delta(ABC):
         if same_size and (len(shape) > 1 or len(made) < 2):
             return None
         return f"made for a weight of {_size(made)}, this one is {_size(shape)}"
+
+    def with_tensors(self, tensors: Iterator[Tensor]) -> Delta:
+        """The same change with other copies of its tensors, in the order of `tensors`."""
+        values: dict[str, object] = {}
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            if isinstance(value, Tensor):
+                values[item.name] = next(tensors)
+            elif isinstance(value, Delta):
+                values[item.name] = value.with_tensors(tensors)
+        return replace(self, **values)  # type: ignore[type-var]
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor it holds."""

@@ -140,7 +140,7 @@ class _Layer:
         if (
             parameter == "weight"
             and isinstance(delta, LowRank)
-            and isinstance(self.layer, (nn.Linear, nn.Conv2d))
+            and (is_linear(self.layer) or isinstance(self.layer, nn.Conv2d))
         ):
             up, down = _pair(delta, weight)
             self.ups.append(up)
@@ -178,11 +178,16 @@ class _Layer:
     def _follow(self, output: Tensor) -> None:
         """To where the network has been moved since, in its dtype."""
         place = (output.device, output.dtype)
-        if self.pair is not None and (self.pair[0].device, self.pair[0].dtype) != place:
-            self.pair = self.pair[0].to(*place), self.pair[1].to(*place)
-            self.scale = None if self.scale is None else self.scale.to(*place)
-        if any((value.device, value.dtype) != place for value in self.sums.values()):
-            self.sums = {name: value.to(*place) for name, value in self.sums.items()}
+        held = [*(self.pair or ()), *self.sums.values()]
+        if any((value.device, value.dtype) != place for value in held):
+            self._move_to(*place)
+
+    @torch.inference_mode(False)  # what is written into later must not be an inference tensor
+    @torch.no_grad()
+    def _move_to(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.pair = self.pair and (self.pair[0].to(device, dtype), self.pair[1].to(device, dtype))
+        self.scale = None if self.scale is None else self.scale.to(device, dtype)
+        self.sums = {name: value.to(device, dtype) for name, value in self.sums.items()}
 
     def __call__(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = args[0]
@@ -218,7 +223,7 @@ def apply_layer(layer: nn.Module, x: Tensor, weight: Tensor | None, bias: Tensor
         return _shaped_bias(layer, bias)
     if isinstance(layer, nn.Conv2d):
         return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)  # type: ignore[arg-type]
-    if isinstance(layer, nn.Linear):
+    if is_linear(layer):
         return F.linear(x, weight, bias)
     if isinstance(layer, nn.Embedding):
         return F.embedding(x, weight)
@@ -234,5 +239,16 @@ def _shaped_bias(layer: nn.Module, bias: Tensor | None) -> Tensor:
     return bias[:, None, None] if isinstance(layer, (nn.Conv2d, nn.GroupNorm)) else bias
 
 
+def is_linear(layer: nn.Module) -> bool:
+    """Whether a layer is linear: torch's class, or one that hosts write beside it (Forge's)."""
+    return isinstance(layer, nn.Linear) or (
+        type(layer).__name__ == "Linear" and hasattr(layer, "in_features")
+    )
+
+
+def hookable(layer: nn.Module) -> bool:
+    """Whether terms can be added to what a layer gives; parameters of others can only be merged."""
+    return isinstance(layer, HOOKABLE) or is_linear(layer)
+
+
 HOOKABLE = (nn.Linear, nn.Conv2d, nn.Embedding, nn.GroupNorm, nn.LayerNorm)
-"""Layers that terms can be added to; other parameters can only be merged."""

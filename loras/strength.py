@@ -31,6 +31,15 @@ class Strength:
         second = network == "text_encoder_2" and self.text_2 is not None
         return (self.text_2 if second else self.text) * base  # type: ignore[operator]
 
+    def of(self, key: str) -> float:
+        """As `fixed`, for a patch key such as `unet.input_blocks.1.1.proj_in.weight`."""
+        network, _, path = key.partition(".")
+        return self.fixed(network, path)
+
+    def moves(self, key: str) -> bool:
+        """Whether the change of this patch key moves over the run."""
+        return bool(self.curves) and key.startswith("unet.")
+
     def moving(self, place: Place) -> float:
         """The factor that the curves give at a place of the run."""
         return math.prod(curve.at(place) for curve in self.curves)

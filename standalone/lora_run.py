@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..loras import Bound, Strength
-from ..loras.curve import Place
+from ..loras.curve import place_of
 from .lora_prompt import Wanted, of_prompts
 from .lora_source import locate_lora, lora_hash
 from .lora_stack import Loras
@@ -62,14 +61,3 @@ def following(
         return hooks(info)
 
     return moved
-
-
-def place_of(sigma: float, sigmas: Sequence[float]) -> Place:
-    """Where a sigma stands in a run: on a straight line between the sigmas of two steps."""
-    steps = len(sigmas) - 1
-    rising = [-value for value in sigmas]
-    after = min(max(bisect_left(rising, -sigma), 0), steps)
-    if after == 0 or rising[after] == -sigma:
-        return Place(sigma, float(after), steps)
-    begin, end = sigmas[after - 1], sigmas[after]
-    return Place(sigma, after - 1 + (begin - sigma) / (begin - end) if begin > end else float(after), steps)

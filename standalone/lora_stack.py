@@ -19,7 +19,7 @@ from ..core.errors import OptionError, nearest
 from ..loras import Bound, Forward, Fused, LoadReport, Strength, Targets, bind, read_lora
 from ..loras.curve import Place
 from ..loras.delta import Delta
-from ..loras.forward import HOOKABLE, Term
+from ..loras.forward import Term, hookable
 from ..loras.targets import NETWORKS
 from .compiled import thaw
 from .lora_source import Folders
@@ -236,7 +236,7 @@ def wire(networks: Networks) -> Wiring:
             for inner, parameter in layer.named_parameters(recurse=False):
                 key = f"{name}.{path}.{inner}" if path else f"{name}.{inner}"
                 parameters[key] = parameter
-                if isinstance(layer, HOOKABLE) and not path.endswith("position_embedding"):
+                if hookable(layer) and not path.endswith("position_embedding"):
                     layers[key] = layer
     compiled = frozenset(name for name, network in networks.items() if plain(network) is not network)
     fused = Fused(parameters)
@@ -245,7 +245,7 @@ def wire(networks: Networks) -> Wiring:
 
 def _merge(bound: Bound, strength: Strength, merged: dict[str, list[tuple[Delta, float]]]) -> None:
     for key, deltas in bound.deltas.items():
-        merged.setdefault(key, []).extend((delta, _fixed(strength, key)) for delta in deltas)
+        merged.setdefault(key, []).extend((delta, strength.of(key)) for delta in deltas)
 
 
 def _spread(
@@ -259,19 +259,13 @@ def _spread(
     """Each change where it belongs: apart where it moves, else as preferred and possible."""
     moving = strength.moving if strength.curves else None
     for key, deltas in bound.deltas.items():
-        network = key.partition(".")[0]
-        moves = moving is not None and network == "unet"
+        network, moves = key.partition(".")[0], strength.moves(key)
         if key in wiring.layers and (moves or not (prefer_merged or network in wiring.compiled)):
-            terms = [Term(delta, _fixed(strength, key), moving if moves else None) for delta in deltas]
+            terms = [Term(delta, strength.of(key), moving if moves else None) for delta in deltas]
             apart.setdefault(key, []).extend(terms)
         elif moves:
             raise OptionError(
                 f"{key} cannot move over the run", bound.file.path, todo="give a fixed strength"
             )
         else:
-            merged.setdefault(key, []).extend((delta, _fixed(strength, key)) for delta in deltas)
-
-
-def _fixed(strength: Strength, key: str) -> float:
-    network, _, path = key.partition(".")
-    return strength.fixed(network, path)
+            merged.setdefault(key, []).extend((delta, strength.of(key)) for delta in deltas)

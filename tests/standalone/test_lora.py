@@ -12,9 +12,9 @@ from torch import Tensor
 
 from sigmagraft.core.errors import FileError, OptionError
 from sigmagraft.loras import fuse
+from sigmagraft.loras.curve import place_of
 from sigmagraft.loras.fuse import merged
 from sigmagraft.samplers import Recording
-from sigmagraft.standalone.lora_run import place_of
 from sigmagraft.standalone.lora_source import Folders, locate_lora, lora_hash
 from sigmagraft.standalone.lora_stack import plain
 from sigmagraft.standalone.pipeline import Pipeline
