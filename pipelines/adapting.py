@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..controlnet.model import acting
 from ..controlnet.settings import Control
+from ..core.adapters import Acting, hooks_of
 from ..core.patch import Hooks, StepInfo
 from ..samplers.levels import NoiseLevels
-from ..standalone.adapters import Acting, hooks_of
 from ..standalone.control import host_of
 from ..standalone.lora_run import following
 

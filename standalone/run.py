@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..core.adapters import Acting, hooks_of
 from ..core.errors import OptionError
 from ..samplers import Recording, SamplerSpec, recorded
 from ..samplers.foreign import ForeignSpec, find_method
 from ..samplers.guest import walk
 from . import inpaint, latents
-from .adapters import Acting, hooks_of
 from .conditioning import Conditioning, aligned
 from .course import course_of
 from .denoiser import Denoiser

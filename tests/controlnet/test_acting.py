@@ -15,10 +15,10 @@ from sigmagraft.controlnet.model import ControlModel
 from sigmagraft.controlnet.network import ControlNet
 from sigmagraft.controlnet.settings import Control
 from sigmagraft.controlnet.strength import Timeline, output_weights, strength_at
+from sigmagraft.core.adapters import hooks_of
 from sigmagraft.core.errors import FileError, OptionError
 from sigmagraft.core.patch import Inputs, StepInfo
 from sigmagraft.core.unet_config import UNetConfig
-from sigmagraft.standalone.adapters import hooks_of
 from sigmagraft.standalone.unet import UNet
 
 from .peers import filled, host_of, saved

@@ -14,8 +14,8 @@ from torch import Tensor
 from sigmagraft.controlnet.model import ControlModel
 from sigmagraft.controlnet.settings import Control
 from sigmagraft.controlnet.strength import Timeline
+from sigmagraft.core.adapters import hooks_of
 from sigmagraft.samplers import SAMPLERS, drive
-from sigmagraft.standalone.adapters import hooks_of
 from sigmagraft.standalone.conditioning import Conditioning
 from sigmagraft.standalone.denoiser import Denoiser
 from sigmagraft.standalone.guidance import guided

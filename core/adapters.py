@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from ..core.patch import EvaluationPatch, Hooks, StepInfo
+from .patch import EvaluationPatch, Hooks, StepInfo
 
 
 class Acting(Protocol):
@@ -20,12 +20,22 @@ class Acting(Protocol):
         ...
 
 
-def hooks_of(adapters: Sequence[Acting]) -> Callable[[StepInfo], Hooks | None]:
-    """The patches of one evaluation; None where no adapter acts."""
+def patches_of(adapters: Sequence[Acting]) -> Callable[[StepInfo], list[EvaluationPatch]]:
+    """The patches of those that act in one evaluation."""
     given = [(adapter, list(adapter.patches())) for adapter in adapters]
 
+    def patches(info: StepInfo) -> list[EvaluationPatch]:
+        return [patch for adapter, patches in given if adapter.active(info) for patch in patches]
+
+    return patches
+
+
+def hooks_of(adapters: Sequence[Acting]) -> Callable[[StepInfo], Hooks | None]:
+    """The same as Hooks; None where no adapter acts."""
+    patches = patches_of(adapters)
+
     def hooks(info: StepInfo) -> Hooks | None:
-        acting = [patch for adapter, patches in given if adapter.active(info) for patch in patches]
+        acting = patches(info)
         return Hooks(acting, info) if acting else None
 
     return hooks
