@@ -59,7 +59,9 @@ def positions(length: int, width: int) -> Tensor:
 class TemporalBlock(nn.Module):
     """One or two attentions over the frames, then a feed-forward; positions are added after each attention's norm."""
 
-    def __init__(self, width: int, length: int, attentions: int = 1, heads: int = HEADS) -> None:
+    def __init__(
+        self, width: int, length: int, attentions: int = 1, heads: int = HEADS, stored: bool = True
+    ) -> None:
         super().__init__()
         self.attentions = attentions
         for n in range(1, attentions + 1):
@@ -68,7 +70,7 @@ class TemporalBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width)
         self.ff = FeedForward(width)
         self.pe: Tensor
-        self.register_buffer("pe", positions(length, width))
+        self.register_buffer("pe", positions(length, width), persistent=stored)
 
     def attend(self, x: Tensor) -> Tensor:
         """All attentions, on at most as many frames as there are positions."""
@@ -86,13 +88,19 @@ class MotionModule(nn.Module):
     """x + proj_out(blocks(proj_in(norm(x)))), tokens are the frames of one pixel."""
 
     def __init__(
-        self, width: int, length: int, attentions: int = 1, blocks: int = 1, heads: int = HEADS
+        self,
+        width: int,
+        length: int,
+        attentions: int = 1,
+        blocks: int = 1,
+        heads: int = HEADS,
+        stored: bool = True,
     ) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(32, width, eps=1e-6)
         self.proj_in = nn.Linear(width, width)
         self.transformer_blocks = nn.ModuleList(
-            TemporalBlock(width, length, attentions, heads) for _ in range(blocks)
+            TemporalBlock(width, length, attentions, heads, stored) for _ in range(blocks)
         )
         self.proj_out = nn.Linear(width, width)
 
