@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from .delta import Delta, Shape, f32
@@ -25,6 +27,16 @@ class Full(Delta):
     @property
     def shape(self) -> Shape:
         return tuple(self.value.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Later(Full):
+    """A difference that is worked out when it is asked for; ``value`` has its shape and dtype, and no memory."""
+
+    make: Callable[[], Tensor] = torch.Tensor
+
+    def change(self, weight: Tensor) -> Tensor:
+        return f32(self.make(), weight).reshape(weight.shape) * self.scale
 
 
 @dataclass(frozen=True, eq=False)

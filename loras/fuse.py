@@ -98,10 +98,14 @@ def merged(weight: Tensor, changes: Sequence[Change], out: Tensor | None = None,
     total = delta.added(exact, strength, out)
     for delta, strength in changes[1:]:
         delta.add_to(total, exact, strength)
-    result = torch.empty_like(weight).copy_(total) if _differs(total, weight) else total
-    if weight.dtype in _NARROW and not bool(torch.isfinite(result.float()).all()):
+    return in_range(torch.empty_like(weight).copy_(total) if _differs(total, weight) else total, key)
+
+
+def in_range(result: Tensor, key: str) -> Tensor:
+    """A merged weight as it is. FileError where it left the range of its dtype."""
+    if result.dtype in _NARROW and not bool(torch.isfinite(result.float()).all()):
         raise FileError(
-            f"with these adapters {key} leaves the range of {str(weight.dtype).removeprefix('torch.')}",
+            f"with these adapters {key} leaves the range of {str(result.dtype).removeprefix('torch.')}",
             todo="lower their weights or load the model in bf16 or fp32",
         )
     return result

@@ -1,4 +1,4 @@
-"""Parts of an adapter -> tensors under kohya's, diffusers' or PEFT's names; bits stay as they are."""
+"""Parts of an adapter -> tensors under kohya's, diffusers', PEFT's or OneTrainer's names; bits stay as they are."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ NAMINGS = {
     "kohya": Naming("kohya (diffusers names)", "kohya", _KOHYA, inline=True),
     "diffusers": Naming("diffusers", "diffusers", _PEFT, inline=False),
     "peft": Naming("PEFT", "PEFT", _PEFT, inline=False),
+    "onetrainer": Naming("OneTrainer", "OneTrainer", _KOHYA, inline=True),
 }
 _KOHYA_XL = Naming("kohya (LDM names)", "kohya", _KOHYA, inline=True)
 

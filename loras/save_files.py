@@ -1,4 +1,4 @@
-"""Adapter files written: one file for kohya and diffusers, a folder with its configuration for PEFT; and read again."""
+"""Adapter files written, one file or for PEFT a folder with its configuration; and read again."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from ..core.errors import FileError
 from ..core.safetensors_file import write_safetensors
+from ..core.safetensors_stream import Planned, stream_safetensors
+from .full import Later
 from .lora_file import LoraFile, Part
 from .peft_config import HEADER
 from .read import EMBEDDING, read_lora
-from .save import Placed, naming_for, tensors_of
+from .save import NAMINGS, Placed, naming_for, tensors_of
 from .save_config import config_of
 from .targets import NETWORKS, Targets
 
@@ -32,13 +35,14 @@ def save_lora(
     metadata: Mapping[str, str] | None = None,
     embeddings: Embeddings | None = None,
 ) -> list[Path]:
-    """Write parts under a naming (kohya, diffusers, peft); the files written. FileError, with nothing written, for
+    """Write parts under a naming (a row of `NAMINGS`); the files written. FileError, with nothing written, for
     what the naming cannot hold.
     """
     own = {key: text for key, text in (metadata or {}).items() if not key.startswith(_STALE)}
-    if embeddings and naming != "kohya":
+    if embeddings and not NAMINGS[naming].inline:
+        holding = " or ".join(name for name, own in NAMINGS.items() if own.inline)
         raise FileError(
-            f"textual inversions in it: {', '.join(embeddings)}", path, "a naming that holds them: kohya"
+            f"textual inversions in it: {', '.join(embeddings)}", path, f"a naming that holds them: {holding}"
         )
     if naming == "peft":
         return _save_folders(path, parts, targets, own)
@@ -47,8 +51,22 @@ def save_lora(
         tensors |= {f"{EMBEDDING}{name}.{what}": value for what, value in group.items()}
     if naming == "diffusers" and _scaled(parts):
         own[HEADER] = json.dumps(_configs(parts, path), sort_keys=True)
-    write_safetensors(path, tensors, {"format": "pt"} | own)
+    stream_safetensors(path, _planned(tensors, parts), {"format": "pt"} | own)
     return [path]
+
+
+def _planned(tensors: Mapping[str, Tensor], parts: Sequence[Placed]) -> dict[str, Planned]:
+    """What is there as it is; differences that are still to be worked out, as they are written."""
+    deltas = [delta for _, part in parts for _, delta in part.deltas]
+    later = {id(delta.value): delta.make for delta in deltas if isinstance(delta, Later)}
+    return {
+        name: Planned(tuple(value.shape), value.dtype, later.get(id(value), partial(_itself, value)))
+        for name, value in tensors.items()
+    }
+
+
+def _itself(value: Tensor) -> Tensor:
+    return value
 
 
 def read_adapter(path: Path) -> LoraFile:

@@ -192,7 +192,7 @@ class Loras:
         fixed = [(self.loaded[name], strength) for name, strength in self.fused.items()]
         free = [(self.loaded[n], s) for n, s in self.active.items() if n not in self.fused and self.enabled]
         for bound, strength in fixed:
-            _merge(bound, strength, merged)
+            merge_into(merged, bound, strength)
         for bound, strength in self._of_run:
             _spread(bound, strength, wiring, merged, apart, prefer_merged=True)
         for bound, strength in free:
@@ -243,7 +243,8 @@ def wire(networks: Networks) -> Wiring:
     return Wiring(fused, Forward(layers, fused.original), layers, compiled)
 
 
-def _merge(bound: Bound, strength: Strength, merged: dict[str, list[tuple[Delta, float]]]) -> None:
+def merge_into(merged: dict[str, list[tuple[Delta, float]]], bound: Bound, strength: Strength) -> None:
+    """Adds an adapter's changes, each with the strength it has at its place."""
     for key, deltas in bound.deltas.items():
         merged.setdefault(key, []).extend((delta, strength.of(key)) for delta in deltas)
 

@@ -17,7 +17,7 @@ from ..loras import LoraFile, Targets
 from ..loras.bind import examine
 from ..loras.guess import guess_base
 from ..loras.targets import NETWORKS
-from .source import open_source
+from .source import Source, open_source
 from .text import TextConfig, TextEncoder
 from .unet import UNet
 
@@ -60,18 +60,28 @@ class Base:
 
     def weight(self, key: str) -> Tensor | None:
         """The weight of a patch key in fp32; None without a checkpoint."""
-        entry = self.entries.get(key)
-        return None if entry is None else Pages().tensor(entry).float()
+        return self.stored(key).float() if key in self.entries else None
+
+    def stored(self, key: str) -> Tensor:
+        """The weight of a patch key as the checkpoint has it, mapped; in fp32 where it is stored with a scale."""
+        entry = self.entries[key]
+        value = Pages().tensor(entry)
+        return value if entry.scale is None else scaled(value, Pages().tensor(entry.scale))
 
 
 def base_of(file: LoraFile, model: str | None = None) -> Base:
     """The model named, else the family the file was made for; where nothing tells, the one that most of it fits."""
     if model is not None:
-        return _named(model)
+        return named(model)
     label = guess_base(file)
     if label in PUBLISHED:
         return Base(published(label))
     return Base(max((published(name) for name in PUBLISHED), key=lambda targets: _fitting(file, targets)))
+
+
+def scaled(value: Tensor, scale: Tensor) -> Tensor:
+    """A weight stored as fp8 with a scale, or one for each row: their product in fp32."""
+    return value.float() * scale.float().reshape(scale.shape + (1,) * (value.ndim - scale.ndim))
 
 
 @lru_cache
@@ -91,8 +101,14 @@ def _fitting(file: LoraFile, targets: Targets) -> int:
     return len(examine(file, targets).report.used)
 
 
-def _named(model: str) -> Base:
-    parts = open_source(model).parts
+def named(model: str) -> Base:
+    """A checkpoint: a file, a folder or a hub id. FileError where it is none."""
+    return base_of_source(open_source(model))
+
+
+def base_of_source(source: Source) -> Base:
+    """The weights of a model that was opened."""
+    parts = source.parts
     unet = shapes(parts.unet)
     label = identify(unet).family.label
     targets = Targets.of(unet, [shapes(text) for text in parts.texts], label)

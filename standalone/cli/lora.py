@@ -10,9 +10,11 @@ from ...core.errors import OptionError, nearest
 # tool -> (module of this folder, one line of help); each module has `run(argv) -> int`
 TOOLS = {
     "inspect": ("lora_inspect", "what an adapter file is, and which of its tensors are used"),
-    "convert": ("lora_convert", "an adapter under kohya's, diffusers' or PEFT's names"),
+    "convert": ("lora_convert", "an adapter under kohya's, diffusers', PEFT's or OneTrainer's names"),
     "resize": ("lora_resize", "an adapter as a LoRA of another rank"),
     "merge": ("lora_merge", "several adapters as one LoRA"),
+    "bake": ("lora_bake", "adapters put into a checkpoint for good"),
+    "extract": ("lora_extract", "what one checkpoint has that another has not, as an adapter"),
 }
 
 

@@ -14,15 +14,17 @@ from .parser import Parser, choice
 if TYPE_CHECKING:
     from ...loras import LoadReport
 
-NAMINGS = ("kohya", "diffusers", "peft")
+NAMINGS = ("kohya", "diffusers", "peft", "onetrainer")
 SUFFIX = ".safetensors"
 
 
-def add_writing(parser: Parser) -> None:
-    """--out, --naming and --model."""
+def add_writing(parser: Parser, model: bool = True) -> None:
+    """--out, --naming and, where one has to be named, --model."""
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", help="what to write: FILE.safetensors, or a folder for peft")
     add("--naming", type=choice(NAMINGS), metavar="NAME", help=f"{', '.join(NAMINGS)}")
+    if not model:
+        return
     add(
         "--model",
         metavar="FILE",

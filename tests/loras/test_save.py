@@ -49,7 +49,7 @@ def adapter(kind: str, modules: list[Module], alpha: bool = True) -> dict[str, T
 
 
 @pytest.mark.parametrize("texts", [1, 2])
-@pytest.mark.parametrize("naming", ["diffusers", "peft"])
+@pytest.mark.parametrize("naming", ["diffusers", "peft", "onetrainer"])
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_there_and_back_every_bit_is_the_same(kind: str, naming: str, texts: int, tmp_path: Path) -> None:
     there, tensors = targets(texts), adapter(kind, matrices(targets(texts)))
@@ -88,13 +88,14 @@ def test_the_model_answers_the_same(kind: str, naming: str, tmp_path: Path) -> N
     assert changed[0] == changed[1]
 
 
-def test_kohya_holds_the_other_families_it_has_words_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("naming", [name for name, own in NAMINGS.items() if own.inline])
+def test_names_with_alphas_hold_the_other_families_they_have_words_for(naming: str, tmp_path: Path) -> None:
     small = Small()
     tensors = mixed(matrices(small.targets))
     stems = {key.partition(".")[0] for key in tensors if key.endswith(UNHELD)}
     kept = {key: value for key, value in tensors.items() if key.partition(".")[0] not in stems}
     source = write(tmp_path / "a.safetensors", kept)
-    away = convert(source, tmp_path / "b.safetensors", "kohya", small.targets)
+    away = convert(source, tmp_path / "b.safetensors", naming, small.targets)
     changed = []
     for path in (source, away):
         small.fuse(bind(read_lora(path), small.targets))
@@ -114,7 +115,7 @@ def test_what_a_naming_cannot_hold_is_refused_and_nothing_written(
     tensors = {k: v for k, v in mixed(matrices(targets())[:7]).items() if k.startswith(f"{name}.")}
     path = write(tmp_path / "a.safetensors", tensors)
     out = tmp_path / ("out" if naming == "peft" else "out.safetensors")
-    if naming == "kohya" and not any(key.endswith(UNHELD) for key in tensors):
+    if NAMINGS[naming].inline and not any(key.endswith(UNHELD) for key in tensors):
         convert(path, out, naming, targets())
         assert load_file(out)
         return
@@ -176,3 +177,33 @@ def test_columns_of_magnitudes_and_tucker_cores_stay_with_kohya(tmp_path: Path) 
             convert(path, tmp_path / "b.safetensors", "diffusers", targets())
     found = load_file(convert(path, tmp_path / "c.safetensors", "kohya", targets()))
     assert next(value for key, value in found.items() if key.endswith("dora_scale")).shape == (1, width)
+
+
+ONETRAINER = (  # what its key tables call a convolution of the UNet and a layer of each text encoder
+    ("unet.middle_block.0.in_layers.2", "lora_unet.mid_block.resnets.0.conv1"),
+    ("clip_l.text_model.encoder.layers.1.mlp.fc1", "lora_te1.text_model.encoder.layers.1.mlp.fc1"),
+    ("clip_l.text_model.encoder.layers.0.mlp.fc2", "lora_te1.text_model.encoder.layers.0.mlp.fc2"),
+)
+
+
+@pytest.mark.parametrize("layout", ["OMI", "inside", "legacy"])
+def test_onetrainers_layouts_are_read_and_the_first_is_written(layout: str, tmp_path: Path) -> None:
+    there = targets(2)
+    sizes = {name: module.shapes["weight"] for module in matrices(there) for name in _all_names(module)}
+    tensors: dict[str, Tensor] = {}
+    for omi, inside in ONETRAINER:
+        stem = {"OMI": omi, "inside": inside, "legacy": inside.replace(".", "_")}[layout]
+        out, *rest = sizes[omi]
+        own = {"lora_up.weight": torch.randn(out, 2, *(1,) * (len(rest) - 1))}
+        own |= {"lora_down.weight": torch.randn(2, *rest), "alpha": torch.tensor(1.0)}
+        tensors |= {f"{stem}.{key}": value for key, value in own.items()}
+    source = write(tmp_path / "a.safetensors", tensors)
+    assert bind(read_lora(source), there).report.unused == []
+    found = load_file(convert(source, tmp_path / "b.safetensors", "onetrainer", there))
+    assert {key.rpartition(".lora_up")[0] for key in found if "lora_up" in key} == {
+        omi for omi, _ in ONETRAINER
+    }
+
+
+def _all_names(module: Module) -> list[str]:
+    return [name for names in module.names.values() for name in names]
