@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,6 +27,7 @@ from sigmagraft.standalone.tokens import Tokenizer
 from sigmagraft.standalone.unet import UNet, UNetConfig
 
 from .captions import caption
+from .hard import chances
 from .latents import Cache, scene_at
 from .loop import Loop, Plan, Workers, generators, launch
 from .scenes import Scene
@@ -107,8 +109,11 @@ class Examples:
 class Task:
     """The loss of a step over the cache's latents."""
 
-    def __init__(self, runs: Path, seed: int, batch: int, count: int, workers: Workers) -> None:
+    def __init__(
+        self, runs: Path, seed: int, batch: int, count: int, workers: Workers, hard: bool = False
+    ) -> None:
         self.cache, self.words = Cache(runs, seed), Words(runs)
+        self.hard = hard
         self.seed, self.batch, self.count, self.workers = seed, batch, count, workers
         self.cache.wait(min(count, self.available(0)))
         self.latents = self.cache.array()
@@ -116,6 +121,7 @@ class Task:
         self.mean, self.std = mean[:, None, None], std[:, None, None]
         self.alphas = torch.tensor(cumulate(make_betas("scaled_linear", 0.00085, 0.012, 1000)))
         self.scenes: dict[int, Scene] = {}
+        self.chances: NDArray[np.float64] = np.empty(0)
 
     def available(self, step: int) -> int:
         """Latents a step may draw from: the cache is still being filled at first, and this must not depend on speed."""
@@ -126,13 +132,21 @@ class Task:
             self.scenes[index] = scene_at(self.seed, index)
         return self.scenes[index]
 
+    def numbers(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Which of the first `count` scenes to show."""
+        if not self.hard:
+            return rng.integers(count, size=self.batch)
+        if len(self.chances) != count:
+            self.chances = chances(self.scene(k) for k in range(count))
+        return rng.choice(count, size=self.batch, p=self.chances)
+
     def examples(self, step: int) -> Examples:
         """What a step is trained on."""
         rng, noise = generators(self.seed + 1, step, self.workers.rank)
         count = self.available(step)
         if step % 100 == 0:
             self.cache.wait(count)
-        numbers = rng.integers(count, size=self.batch)
+        numbers = self.numbers(rng, count)
         scenes = [self.scene(int(i)) for i in numbers]
         x0 = (torch.from_numpy(self.latents[numbers].astype(np.float32)) - self.mean) / self.std
         share = (torch.arange(self.batch) + torch.rand(self.batch, generator=noise)) / self.batch
@@ -161,12 +175,15 @@ def main() -> None:
         "--cool", type=float, default=0.65, help="share of the steps over which the rate falls to 0"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--hard", action="store_true", help="show scenes of the kinds still drawn badly oftener"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
     args = parser.parse_args()
     if not launch("training.train_unet", args.workers):
         return
     workers = Workers(args.workers)
-    task = Task(args.runs, args.seed, args.batch, args.count, workers)
+    task = Task(args.runs, args.seed, args.batch, args.count, workers, args.hard)
     unet = new_unet(seed=args.seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plan = Plan(args.steps, args.rate, warm=200, cool=args.cool, decay=0.01, save_every=1000, seed=args.seed)
 
