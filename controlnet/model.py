@@ -69,3 +69,9 @@ def acting(control: Control, host: Host) -> Acting:
     if str(control.model) in REFERENCE:
         return Reference(control, host)
     return ControlModel.load(control.model).acting(control, host)
+
+
+def pooled(control: Control, file: ControlFile, name: object) -> bool | None:
+    """Whether outputs are averaged, as the shuffle ControlNet wants; only its name says which it is."""
+    named = file.kind == "controlnet" and "shuffle" in str(name).lower()
+    return True if named and control.pool is None else control.pool

@@ -16,7 +16,7 @@ from ..controlnet.clip_vision import ImageEncoder
 from ..controlnet.files import open_control
 from ..controlnet.host import Host
 from ..controlnet.ip_image import pixels
-from ..controlnet.model import ControlModel, acting
+from ..controlnet.model import ControlModel, acting, pooled
 from ..controlnet.settings import REFERENCE, Control
 from ..controlnet.strength import Timeline
 from ..core.errors import OptionError
@@ -62,7 +62,7 @@ class Controls:
     def _acting(self, control: Control, host: Host, run: Run) -> Acting:
         if needs_file(control):
             model = self.open(control.model)
-            control = replace(control, model=model, pool=_pool(control, model))
+            control = replace(control, model=model, pool=pooled(control, model.file, control.model))
         if control.vision is not None:
             host = replace(host, vision=_vision(control.vision))
         return acting(_with_picture(control, run), host)
@@ -71,12 +71,6 @@ class Controls:
 def needs_file(control: Control) -> bool:
     """Whether it is more than the UNet looking at a picture."""
     return str(control.model) not in REFERENCE
-
-
-def _pool(control: Control, model: ControlModel) -> bool | None:
-    """The shuffle ControlNet's outputs are averaged; only its name says which it is."""
-    named = model.file.kind == "controlnet" and "shuffle" in str(control.model).lower()
-    return True if named and control.pool is None else control.pool
 
 
 def _vision(source: str | Path) -> Callable[[object], Tensor]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..controlnet.preprocess import PREPROCESSORS
 from ..controlnet.settings import REFERENCE, Control
+from ..controlnet.written import integers, keyframes, number, numbers, types
 from ..core.errors import FileError, OptionError, nearest
 from .images import load_image, load_mask, open_image
 
@@ -124,17 +125,10 @@ def _check_options(names: str, options: Mapping[str, Any]) -> None:
 
 def _plain(name: str, value: Any) -> Any:
     if name in _NUMBERS:
-        return _number(name, value)
+        return number(name, value)
     if name in _FLAGS:
         return str(value).lower() in ("1", "true", "yes")
     return value
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise OptionError(f"{name} {value!r} of a control", expected="a number") from None
 
 
 def _pictures(name: str, value: Any) -> Any:
@@ -156,34 +150,13 @@ def _mask(name: str, value: Any) -> Any:
     return load_mask(Path(value).expanduser()) if isinstance(value, (str, Path)) else value
 
 
-def _keyframes(name: str, value: Any) -> Any:
-    """`0@1,0.5@0.3`: share of the steps @ factor."""
-    if not isinstance(value, str):
-        return value
-    pairs = [word.partition("@") for word in value.split(",")]
-    return [(_number(name, place), _number(name, factor)) for place, _, factor in pairs]
-
-
-def _numbers(name: str, value: Any) -> Any:
-    return [_number(name, word) for word in value.split(",")] if isinstance(value, str) else value
-
-
-def _integers(name: str, value: Any) -> Any:
-    return [int(number) for number in _numbers(name, value)]
-
-
-def _types(name: str, value: Any) -> Any:
-    words = value.split("+") if isinstance(value, str) else value
-    return [int(word) if str(word).isdigit() else word for word in words]
-
-
 _READ: dict[str, Callable[[str, Any], Any]] = {
     "image": _pictures,
     "mask": _mask,
-    "keyframes": _keyframes,
-    "weights": _numbers,
-    "frames": _integers,
-    "types": _types,
+    "keyframes": keyframes,
+    "weights": numbers,
+    "frames": integers,
+    "types": types,
 }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..controlnet.ip_features import Features, load_features
 from ..controlnet.ip_settings import ImagePrompt
+from ..controlnet.written import layers
 from ..core.errors import FileError, OptionError, nearest
 from .images import load_image, load_mask
 
@@ -62,12 +63,7 @@ def _weights(name: str, value: Any) -> dict[str, Any]:
 
 
 def _layers(name: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        return {name: {key: read_as(name, factor, float) for key, factor in value.items()}}
-    pairs = [word.partition("=") for word in value.split(",")]
-    if any(not equals for _, equals, _ in pairs):
-        raise OptionError(f"{name} {value!r}", expected="such as input8=1,output1=0.5")
-    return {name: {key.strip(): read_as(name, factor, float) for key, _, factor in pairs}}
+    return {name: layers(name, value)}
 
 
 def _many(value: Any) -> list[Any]:
