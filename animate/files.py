@@ -16,7 +16,7 @@ from ..core.fill import Filler
 from ..core.keymap import Table, rename
 from ..core.kinds import adapter_kind, other_kind
 from ..core.shapes import Shapes, count
-from ..core.temporal import HEADS, parts_table
+from ..core.temporal import HEADS, MODULE, parts_table
 from .network import ModuleSizes, Motion, MotionConfig
 
 UNSTORED = 64  # positions of a file that holds no table of them, as AnimateLCM's
@@ -26,9 +26,6 @@ IGNORED = [
     (r"animatediff_config.*|global_step|epoch", "settings of the training"),
     (r"(?!.*motion_modules)(?!conv_in).*", "no part of a motion module"),
 ]
-_PATH = re.compile(
-    r"((?:(?:down|up)_blocks\.\d+|mid_block)\.motion_modules\.\d+)(\.temporal_transformer)?\.(.*)"
-)
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def open_motion(file: str | Path | Checkpoint, heads: int = HEADS) -> MotionFile
 
 def sizes_of(shapes: Shapes, heads: int = HEADS) -> MotionConfig:
     """The sizes in a motion module's shapes (our names). FileError where a module is incomplete."""
-    paths = dict.fromkeys(match[1] for name in shapes if (match := _PATH.match(name)))
+    paths = dict.fromkeys(match[1] for name in shapes if (match := MODULE.match(name)))
     stored = any(name.endswith(".pe") for name in shapes)
     return MotionConfig({path: _module(shapes, path) for path in paths}, heads, stored)
 
@@ -105,25 +102,13 @@ def _table(names: Mapping[str, Entry]) -> Table:
     """Every part of every module, in whichever of the two spellings."""
     blocks: dict[tuple[str, str], int] = {}
     for name in names:
-        if (match := _PATH.match(name)) and (inner := re.match(r"transformer_blocks\.(\d+)\.", match[3])):
+        if (match := MODULE.match(name)) and (inner := re.match(r"transformer_blocks\.(\d+)\.", match[3])):
             key = (f"{match[1]}{match[2] or ''}", match[1])
             blocks[key] = max(blocks.get(key, 0), int(inner[1]) + 1)
     table: Table = {}
     for (left, right), many in blocks.items():
         table |= parts_table(left, right, many)
     return table
-
-
-def authors_names(path: str) -> str:
-    """Our path of a module's part -> the authors': `...attn1.to_q` -> `...attention_blocks.0.to_q`."""
-    match = _PATH.match(f"{path}.")
-    if match is None:
-        return path
-    inner = re.sub(r"\.attn([12])\b", lambda m: f".attention_blocks.{int(m[1]) - 1}", f".{match[3]}")
-    inner = re.sub(r"\.norm([12])\b", lambda m: f".norms.{int(m[1]) - 1}", inner).replace(
-        ".norm3", ".ff_norm"
-    )
-    return f"{match[1]}.temporal_transformer{inner}".rstrip(".")
 
 
 def diffusers_name(name: str) -> str:

@@ -7,6 +7,7 @@ pixel. Attribute names are those of diffusers, without the positions' own module
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 
 import torch
@@ -40,6 +41,12 @@ PARTS: Mapping[str, str] = rows("""
 """)
 
 
+# path of a module, the authors' word between it and its parts, the part
+MODULE = re.compile(
+    r"((?:(?:down|up)_blocks\.\d+|mid_block)\.motion_modules\.\d+)(\.temporal_transformer)?\.(.*)"
+)
+
+
 def parts_table(left: str, right: str, blocks: int = 1) -> Table:
     """Every part of one module, under `left` in a file and under `right` in the network."""
     return {
@@ -47,6 +54,16 @@ def parts_table(left: str, right: str, blocks: int = 1) -> Table:
         for theirs, ours in PARTS.items()
         for n in range(blocks)
     }
+
+
+def authors_name(path: str) -> str:
+    """Our path of a module's part -> the authors': `...attn1.to_q` -> `...attention_blocks.0.to_q`."""
+    match = MODULE.match(path)
+    if match is None:
+        return path
+    part = re.sub(r"(?<=\.)attn([12])", lambda found: f"attention_blocks.{int(found[1]) - 1}", match[3])
+    part = re.sub(r"(?<=\.)norm([12])", lambda found: f"norms.{int(found[1]) - 1}", part)
+    return f"{match[1]}.temporal_transformer.{part.replace('.norm3', '.ff_norm')}"
 
 
 def positions(length: int, width: int) -> Tensor:

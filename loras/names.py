@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import count
 
 from ..core.keymap import Table, inverse, translate, unet_table
+from ..core.temporal import authors_name
 
 # naming -> patterns; where a network has several, the first is what a writer uses.
 UNET: dict[str, tuple[str, ...]] = {
@@ -47,6 +48,29 @@ ALONE: dict[str, tuple[str, ...]] = {
     "transformers": ("{clip}", "{short}"),
 }
 """Names without a word for the encoder, which only a model with one has."""
+
+
+MOTION: dict[str, tuple[str, ...]] = {
+    "AnimateDiff": ("{old_authors}", "{authors}"),
+    "diffusers": ("unet.{diffusers}", "{diffusers}"),
+    "diffusers attention processors": ("unet.{processor}", "{processor}"),
+    "PEFT": ("base_model.model.{diffusers}", "base_model.model.unet.{diffusers}"),
+    "kohya (diffusers names)": ("lora_unet_{_diffusers}",),
+    "kohya (LDM names)": ("lora_unet_{_diffusers}",),
+    "OneTrainer": ("unet.{diffusers}",),
+}
+"""Of AnimateDiff's motion modules, which trainers count to the UNet."""
+
+
+def motion_names(path: str) -> dict[str, list[str]]:
+    """naming -> the names of a motion module's layer, the usual one first."""
+    authors = authors_name(path)
+    words = {"diffusers": path, "_diffusers": _joined(path), "authors": authors}
+    if (processor := _processor(path)) is not None:
+        words["processor"] = processor
+        block, _, name = authors.removesuffix(".0").rpartition(".")
+        words["old_authors"] = f"{block}.processor.{name}_lora"
+    return _filled(MOTION, [words])
 
 
 def unet_names(path: str, table: Table) -> dict[str, list[str]]:

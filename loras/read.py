@@ -49,7 +49,7 @@ def read_lora(path: str | Path) -> LoraFile:
 def _refuse_strangers(shapes: Shapes, path: Path) -> None:
     """A ControlNet, a checkpoint or anything else that is no adapter of weights is named."""
     kind = adapter_kind(shapes)
-    if kind is not None and kind.name == "lora":
+    if kind is not None and kind.name in ("lora", "motion-lora"):
         return
     if kind is None and any(key.startswith(EMBEDDING) or _marks(key) for key in shapes):
         return

@@ -48,7 +48,7 @@ class Naming:
 
     def module(self, module: Module) -> str:
         """What it calls a module."""
-        return module.names[self.unet if module.network == "unet" else self.text][0]
+        return module.names[self.text if module.network.startswith("text") else self.unet][0]
 
 
 NAMINGS = {

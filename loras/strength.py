@@ -15,7 +15,10 @@ from .curve import Curve, Place, parse_curve, parse_window
 
 @dataclass(frozen=True)
 class Strength:
-    """weight = (unet or text) * block * curves; the curves act on the UNet alone, as prompts are read once."""
+    """weight = (unet or text) * block * curves; the curves act on the UNet alone, as prompts are read once.
+
+    Motion modules count to the UNet, and are in none of its blocks.
+    """
 
     unet: float = 1.0
     text: float = 1.0
@@ -28,6 +31,8 @@ class Strength:
         if network == "unet":
             return self.unet * (1.0 if self.blocks is None else self.blocks.factor(path))
         base = 1.0 if self.blocks is None else self.blocks.base
+        if network == "motion":
+            return self.unet * base
         second = network == "text_encoder_2" and self.text_2 is not None
         return (self.text_2 if second else self.text) * base  # type: ignore[operator]
 
@@ -38,7 +43,7 @@ class Strength:
 
     def moves(self, key: str) -> bool:
         """Whether the change of this patch key moves over the run."""
-        return bool(self.curves) and key.startswith("unet.")
+        return bool(self.curves) and key.startswith(("unet.", "motion."))
 
     def moving(self, place: Place) -> float:
         """The factor that the curves give at a place of the run."""

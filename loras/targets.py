@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from .delta import Shape
-from .names import ldm_to_diffusers, text_names, unet_names
+from .names import ldm_to_diffusers, motion_names, text_names, unet_names
 
 Shapes = Mapping[str, Shape]
 NETWORKS = ("unet", "text_encoder", "text_encoder_2")
+MOTION = "motion"  # the network of motion modules, beside the UNet
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,20 @@ class Targets:
         self.label = label
 
     @classmethod
-    def of(cls, unet: Shapes, texts: Sequence[Shapes] = (), label: str = "this model") -> Targets:
-        """The targets of a UNet (LDM names) and its text encoders (transformers names), by name -> shape."""
+    def of(
+        cls,
+        unet: Shapes,
+        texts: Sequence[Shapes] = (),
+        label: str = "this model",
+        motion: Shapes | None = None,
+    ) -> Targets:
+        """The targets of a UNet (LDM names) and its text encoders (transformers names), by name -> shape; and of the
+        motion modules on it.
+        """
         modules = _unet(unet)
+        modules += [
+            Module(MOTION, path, own, motion_names(path)) for path, own in _modules(motion or {}).items()
+        ]
         for i, shapes in enumerate(texts):
             modules += _text(shapes, i, texts)
         return cls(modules, label)

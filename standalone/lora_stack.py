@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from ..core.errors import OptionError, nearest
 from ..loras import Bound, Forward, Fused, LoadReport, Strength, Targets, bind, read_lora
+from ..loras.bind import examine
 from ..loras.curve import Place
 from ..loras.delta import Delta
 from ..loras.forward import Term, hookable
-from ..loras.targets import NETWORKS
+from ..loras.targets import MOTION, NETWORKS
 from .compiled import thaw
 from .lora_source import Folders
 
@@ -65,8 +66,18 @@ class Loras:
                 for name, network in self._networks().items()
             }
             texts = [named[name] for name in NETWORKS[1:] if name in named]
-            self._targets = Targets.of(named["unet"], texts, self._label)
+            self._targets = Targets.of(named["unet"], texts, self._label, named.get(MOTION))
         return self._targets
+
+    def renew(self) -> None:
+        """The networks are others now: the old ones get their weights back, every adapter finds its places anew."""
+        if self._wiring is not None:
+            self._wiring.forward.put(self._wiring.forward.prepare({}))
+            self._wiring.fused.apply({})
+        self._wiring, self._targets, self._of_run, self._kept = None, None, [], {}
+        if self.loaded:
+            self.loaded = {name: examine(bound.file, self.targets) for name, bound in self.loaded.items()}
+            self.refresh()
 
     @property
     def wiring(self) -> Wiring:

@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from ..animate.network import ModuleSizes, Motion, MotionConfig, places
 from ..core.entry import Entry, Pages
 from ..core.family import identify
 from ..core.parts import shapes
@@ -41,6 +42,7 @@ _REFINER = UNetConfig(
     adm_in_channels=2560,
     use_linear=True,
 )
+_MOTION = MotionConfig({path: ModuleSizes(width, 32) for path, (_, width) in places(UNetConfig()).items()})
 PUBLISHED: dict[str, tuple[UNetConfig, tuple[TextConfig, ...]]] = {
     "Stable Diffusion 1.x": (UNetConfig(), (_CLIP_L,)),
     "Stable Diffusion 2.x": (UNetConfig(context_dim=1024, use_linear=True), (_OPEN_H,)),
@@ -90,7 +92,9 @@ def published(label: str) -> Targets:
     unet, texts = PUBLISHED[label]
     with torch.device("meta"):
         networks = UNet(unet), [TextEncoder(config) for config in texts]
-    return Targets.of(_shapes(networks[0]), [_shapes(text) for text in networks[1]], label)
+        motion = Motion(_MOTION) if unet == UNetConfig() else None
+    found = None if motion is None else _shapes(motion)
+    return Targets.of(_shapes(networks[0]), [_shapes(text) for text in networks[1]], label, found)
 
 
 def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:

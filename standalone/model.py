@@ -12,6 +12,7 @@ from .unet import UNet
 from .vae import VAE
 
 if TYPE_CHECKING:
+    from ..animate.network import Motion
     from .tokens import Tokenizer
 
 Family = Literal["sd1", "sd2", "sdxl", "sdxl-refiner"]
@@ -50,3 +51,4 @@ class Model:
     scale_factor: float | torch.Tensor = 0.18215
     shift_factor: float | torch.Tensor = 0.0
     tokenizer: Tokenizer | None = None  # a folder's own; None is CLIP's
+    motion: Motion | None = None  # motion modules on the UNet, which act in clips alone

@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sigmagraft.animate.files import authors_names, diffusers_name, open_motion, sizes_of
+from sigmagraft.animate.files import diffusers_name, open_motion, sizes_of
 from sigmagraft.animate.network import Motion, check_fit, places
 from sigmagraft.core.errors import FileError
 from sigmagraft.core.kinds import adapter_kind
+from sigmagraft.core.temporal import authors_name
 from sigmagraft.core.unet_config import UNetConfig
 
 MANIFESTS = Path(__file__).parents[3] / "shared/data/manifests"
@@ -103,10 +104,10 @@ def test_authors_layout_opens_as_diffusers_does(tmp_path: Path) -> None:
         head, _, tail = name.rpartition(".pe")
         if tail == "" and head:
             for n in (0, 1):
-                path = authors_names(f"{head}.attn{n + 1}")
+                path = authors_name(f"{head}.attn{n + 1}")
                 tensors[f"module.{path}.pos_encoder.pe"] = value.clone()
         else:
-            tensors[f"module.{authors_names(name)}"] = value
+            tensors[f"module.{authors_name(name)}"] = value
     other = tmp_path / "b.ckpt"
     torch.save({"epoch": 1, "state_dict": tensors}, other)
     again = open_motion(other).build(torch.device("cpu"), torch.float32)
