@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,8 +64,8 @@ def _header(plan: Mapping[str, Planned], metadata: Mapping[str, str]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _bytes(name: str, planned: Planned) -> memoryview:
+def _bytes(name: str, planned: Planned) -> Any:
     value = planned.make()
     if tuple(value.shape) != tuple(planned.shape) or value.dtype != planned.dtype:
         raise RuntimeError(f"{name} is not what was planned: {tuple(value.shape)} {value.dtype}")
-    return memoryview(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

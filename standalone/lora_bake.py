@@ -72,7 +72,7 @@ class Baking:
 
     def _file(self, path: Path, out: Path, baker: Baker) -> None:
         entries, metadata = stored(path)
-        baker.write(entries, metadata | {BAKED: self.note}, out)
+        baker.write(entries, {**metadata, BAKED: self.note}, out)
 
     def _folder(self, path: Path, out: Path, baker: Baker) -> None:
         partial = out.with_name(out.name + ".partial")
