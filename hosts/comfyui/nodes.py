@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 from ...samplers import SAMPLERS, SCHEDULES
 from .calibration_nodes import CalibratedNode
+from .control_table import control_table
 from .guidance_nodes import IntervalNode, PlusPlusNode
 from .list_nodes import OwnSigmas, OwnTimesteps
+from .lora_fields import BlocksNode, ScheduleNode
+from .lora_nodes import LoadLora, LoraStack
 from .node import Node
 from .noise_nodes import NoiseNode
 from .restart_nodes import RestartNode
@@ -19,5 +22,7 @@ def node_table() -> Iterator[type[Node]]:
     """The node classes, in the order of the menu."""
     yield from (AnySampler, AnySchedule, CalibratedNode, RestartNode, NoiseNode, OwnSigmas, OwnTimesteps)
     yield from (PlusPlusNode, IntervalNode)
+    yield from (LoadLora, LoraStack, BlocksNode, ScheduleNode)
+    yield from control_table()
     yield from map(sampler_node, SAMPLERS)
     yield from map(schedule_node, SCHEDULES)
