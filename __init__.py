@@ -9,6 +9,9 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .pipelines import (
+        AnimateDiffControlNetPipeline,
+        AnimateDiffPipeline,
+        AnimateDiffSDXLPipeline,
         AutoencoderKL,
         AutoPipelineForImage2Image,
         AutoPipelineForInpainting,
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
         DDIMPipeline,
         DDPMPipeline,
         DiffusionPipeline,
+        MotionAdapter,
         StableDiffusionControlNetPipeline,
         StableDiffusionDepth2ImgPipeline,
         StableDiffusionImg2ImgPipeline,
@@ -68,6 +72,9 @@ __version__ = "0.1.0"
 __all__ = [
     "SAMPLERS",
     "SCHEDULES",
+    "AnimateDiffControlNetPipeline",
+    "AnimateDiffPipeline",
+    "AnimateDiffSDXLPipeline",
     "AutoPipelineForImage2Image",
     "AutoPipelineForInpainting",
     "AutoPipelineForText2Image",
@@ -97,6 +104,7 @@ __all__ = [
     "KDPM2DiscreteScheduler",
     "LCMScheduler",
     "LMSDiscreteScheduler",
+    "MotionAdapter",
     "PNDMScheduler",
     "Pipeline",
     "SASolverScheduler",

@@ -6,11 +6,17 @@ method of its own.
 
 from __future__ import annotations
 
+from .animate import (
+    AnimateDiffControlNetPipeline,
+    AnimateDiffPipeline,
+    AnimateDiffSDXLPipeline,
+)
 from .auto import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
 from .base import DiffusionPipeline
 from .control import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
 from .depth import StableDiffusionDepth2ImgPipeline
 from .models import AutoencoderKL, UNet2DConditionModel
+from .motion import MotionAdapter
 from .output import ImagePipelineOutput, StableDiffusionPipelineOutput
 from .pictures import export_to_gif, export_to_video, load_image, make_image_grid
 from .stable_diffusion import (
@@ -24,6 +30,9 @@ from .stable_diffusion import (
 from .unconditional import DDIMPipeline, DDPMPipeline, UNet2DModel
 
 __all__ = [
+    "AnimateDiffControlNetPipeline",
+    "AnimateDiffPipeline",
+    "AnimateDiffSDXLPipeline",
     "AutoPipelineForImage2Image",
     "AutoPipelineForInpainting",
     "AutoPipelineForText2Image",
@@ -33,6 +42,7 @@ __all__ = [
     "DDPMPipeline",
     "DiffusionPipeline",
     "ImagePipelineOutput",
+    "MotionAdapter",
     "StableDiffusionControlNetPipeline",
     "StableDiffusionDepth2ImgPipeline",
     "StableDiffusionImg2ImgPipeline",

@@ -44,14 +44,15 @@ def hooks_for(
     levels: NoiseLevels,
     sigmas: Sequence[float],
     latents: Tensor,
+    more: Sequence[Acting] = (),
 ) -> HookOf:
-    """What answers the patches of every adapter that acts in this call. OptionError, FileError."""
+    """What answers the patches of every adapter that acts in this call, and of `more`. OptionError, FileError."""
     model = pipe.model
     pipe.ip_adapters.model = model
     given = {name: getattr(call, name, None) for name in IMAGES}
     told = pipe.with_image_prompts({name: value for name, value in given.items() if value is not None})
     request = SimpleNamespace(ip_adapter=told.get("ip_adapter"))
-    adapters: list[Acting] = [*pipe.ip_adapters.for_run(request, sigmas)]  # type: ignore[arg-type]
+    adapters: list[Acting] = [*more, *pipe.ip_adapters.for_run(request, sigmas)]  # type: ignore[arg-type]
     host = host_of(model, levels, sigmas, latents) if controls else None
     adapters += [acting(control, host) for control in controls if host is not None]
     return following(pipe.loras, hooks_of(adapters), sigmas)

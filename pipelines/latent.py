@@ -29,7 +29,7 @@ from .component import folder_config, refuse_unknown
 from .configs import unet_config, vae_config
 from .loop import Guide, Loop, check_told, set_timesteps
 from .models import AutoencoderKL, UNet2DConditionModel, refuse_attention_arguments
-from .output import StableDiffusionPipelineOutput
+from .output import Output, StableDiffusionPipelineOutput
 from .pixels import check_output, finished, size_of
 from .prompts import Prompter, Words
 from .starts import Begin, Start, cutoff_of, from_noise
@@ -205,7 +205,7 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
         return Words(call.prompt, embeds=call.prompt_embeds), negative
 
     @torch.no_grad()
-    def run(self, call: SimpleNamespace) -> StableDiffusionPipelineOutput | tuple[Any, ...]:
+    def run(self, call: SimpleNamespace) -> Output | tuple[Any, ...]:
         """Draw; the arguments are those people know from diffusers.
 
         Raises OptionError for arguments that cannot work, before anything runs.
@@ -255,9 +255,7 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
             return timesteps
         return timesteps[timesteps >= cutoff_of(self.scheduler, end)]
 
-    def finish(
-        self, call: SimpleNamespace, latents: Tensor
-    ) -> StableDiffusionPipelineOutput | tuple[Any, ...]:
+    def finish(self, call: SimpleNamespace, latents: Tensor) -> Output | tuple[Any, ...]:
         """Decode, and let the safety checker look."""
         images = finished(self.model, latents, call.output_type)
         unsafe = None

@@ -69,12 +69,13 @@ class Loras:
             self._targets = Targets.of(named["unet"], texts, self._label, named.get(MOTION))
         return self._targets
 
-    def renew(self) -> None:
+    def renew(self, networks: Callable[[], Networks] | None = None) -> None:
         """The networks are others now: the old ones get their weights back, every adapter finds its places anew."""
         if self._wiring is not None:
             self._wiring.forward.put(self._wiring.forward.prepare({}))
             self._wiring.fused.apply({})
         self._wiring, self._targets, self._of_run, self._kept = None, None, [], {}
+        self._networks = networks or self._networks
         if self.loaded:
             self.loaded = {name: examine(bound.file, self.targets) for name, bound in self.loaded.items()}
             self.refresh()
