@@ -269,10 +269,11 @@ def test_motion_adapters_are_saved_as_diffusers_reads_them(v2: Pair, tmp_path: P
 
 
 def test_a_saved_pipeline_is_read_by_diffusers_and_by_us(v2: Pair, tmp_path: Path) -> None:
-    v2.ours.save_pretrained(tmp_path)
+    v2.ours.save_pretrained(tmp_path / "ours")
+    v2.theirs.save_pretrained(tmp_path / "theirs")  # its UNet holds the motion modules as well
     both = object.__new__(Pair)
-    both.theirs = diffusers.DiffusionPipeline.from_pretrained(tmp_path)
-    both.ours = sigmagraft.DiffusionPipeline.from_pretrained(tmp_path)
+    both.theirs = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "ours")
+    both.ours = sigmagraft.DiffusionPipeline.from_pretrained(tmp_path / "theirs")
     assert type(both.ours) is sigmagraft.AnimateDiffPipeline
     assert torch.equal(both.check(), v2.check())
 
