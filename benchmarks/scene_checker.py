@@ -154,7 +154,7 @@ def read(picture: NDArray[np.uint8]) -> Reading:
     """What the picture [128, 128, 3] holds."""
     if picture.shape != (SIDE, SIDE, 3):
         raise ValueError(f"scene_checker reads pictures of shape ({SIDE}, {SIDE}, 3), got {picture.shape}")
-    smooth = ndimage.gaussian_filter(picture.astype(np.float32), (1.0, 1.0, 0), truncate=2.0)
+    smooth = _smooth(picture)
     labels = _nearest(_lab(smooth), _PALETTE)
     centres = _colours(smooth, labels)
     if not centres:
@@ -220,6 +220,15 @@ _PALETTE = _lab(np.array(list(COLOURS.values()), np.float32))
 def _nearest(pixels: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.int64]:
     # |p - c|^2 without |p|^2, which is the same for all centres
     return ((centres**2).sum(-1) - 2 * pixels @ centres.T).argmin(-1)
+
+
+def labelled(picture: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The number of the named colour nearest to each pixel of the softened picture."""
+    return _nearest(_lab(_smooth(picture)), _PALETTE)
+
+
+def _smooth(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return ndimage.gaussian_filter(picture.astype(np.float32), (1.0, 1.0, 0), truncate=2.0)
 
 
 def nearest_colours(pixels: NDArray[np.generic]) -> tuple[str, float, float]:

@@ -18,6 +18,8 @@ USUAL = (
     "adapter_model.bin",
 )
 """What diffusers and PEFT call their files, in the order they are looked for."""
+BUNDLED = Path(__file__).parent / "assets" / "loras"
+"""Adapters of the bundled model; a name is looked for here last."""
 
 
 class Folders:
@@ -30,27 +32,31 @@ class Folders:
                 raise FileError("no such folder of adapters", folder)
 
     def find(self, name: str) -> Path | None:
-        """The file of that name; OptionError where several have it."""
-        files = self._files()
-        paths = files.get(name) or files.get(name.removesuffix(Path(name).suffix)) or []
-        if len(paths) > 1:
-            places = ", ".join(map(str, paths))
-            raise OptionError(f"{len(paths)} adapters are named {name!r}", places, "one", "give a path")
-        return paths[0] if paths else None
+        """The file of that name, else the bundled one; OptionError where several have it."""
+        for files in (_files(self.folders), _files([BUNDLED])):
+            paths = files.get(name) or files.get(name.removesuffix(Path(name).suffix)) or []
+            if len(paths) > 1:
+                places = ", ".join(map(str, paths))
+                raise OptionError(f"{len(paths)} adapters are named {name!r}", places, "one", "give a path")
+            if paths:
+                return paths[0]
+        return None
 
     def names(self) -> list[str]:
         """All names there are."""
-        return sorted(self._files())
+        return sorted(_files([*self.folders, BUNDLED]))
 
-    def _files(self) -> dict[str, list[Path]]:
-        found: dict[str, list[Path]] = {}
-        for folder in self.folders:
-            for path in sorted(folder.rglob("*")):
-                if path.suffix.lower() in SUFFIXES and path.is_file():
-                    relative = path.relative_to(folder).with_suffix("").as_posix()
-                    for name in {relative, path.stem}:
-                        found.setdefault(name, []).append(path)
-        return found
+
+def _files(folders: Iterable[Path]) -> dict[str, list[Path]]:
+    """Name -> the files it may mean."""
+    found: dict[str, list[Path]] = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix.lower() in SUFFIXES and path.is_file():
+                relative = path.relative_to(folder).with_suffix("").as_posix()
+                for name in {relative, path.stem}:
+                    found.setdefault(name, []).append(path)
+    return found
 
 
 def locate_lora(
@@ -60,19 +66,23 @@ def locate_lora(
     hub: Hub | None = None,
 ) -> Path:
     """The local file that `source` means. `options`: weight_name, subfolder, revision. FileError with what is near."""
-    given = dict(options or {})
+    given, folders = dict(options or {}), folders or Folders()
     path = Path(source).expanduser()
     if path.is_file():
         return path
-    named = folders.find(str(source)) if folders else None
+    named = folders.find(str(source))
     if named is not None:
         return named
     if path.is_dir():
         return _in_folder(path / given.get("subfolder", ""), given.get("weight_name"))
     if isinstance(source, str) and is_hub_id(source):
         return _on_hub(source, given, hub or Hub())
-    known = folders.names() if folders else []
-    hint = nearest(str(source), known) if known else "give a path, or a folder of adapters with --lora-dir"
+    known = folders.names()
+    hint = (
+        nearest(str(source), known)
+        if folders.folders
+        else "give a path, or a folder of adapters with --lora-dir"
+    )
     raise FileError("no such adapter", source, "a file, a name in a folder of adapters, or a hub id", hint)
 
 

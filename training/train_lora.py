@@ -126,7 +126,9 @@ def main() -> None:
         _train(args, name, Workers(args.workers))
     if args.out and not os.environ.get("RANK"):
         form = LoraForm(load_unet(args.runs), args.form, RANK)
-        path = export(folder_of(args.runs, name), form, args.out / f"{name}.safetensors", metadata(name))
+        path = export(
+            folder_of(args.runs, name), form, args.out / f"scenes_{name}.safetensors", metadata(name)
+        )
         print(f"{path}: {path.stat().st_size} bytes")
 
 

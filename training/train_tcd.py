@@ -118,7 +118,7 @@ def main() -> None:
     if launch("training.train_tcd", args.workers):
         _train(args, Workers(args.workers))
     if args.out and not os.environ.get("RANK"):
-        path = args.out / f"{NAME}.safetensors"
+        path = args.out / f"scenes_{NAME}.safetensors"
         export(
             folder_of(args.runs, NAME), LoraForm(load_unet(args.runs), "lora", RANK), path, metadata("TCD")
         )
