@@ -23,7 +23,7 @@ from sigmagraft.standalone.lora_source import BUNDLED
 from sigmagraft.training.words import COLOURS
 
 FULL: Mapping[str, Any] = {"sampler": "dpmpp_2m", "steps": 20, "cfg": 4.0}
-FEW: Mapping[str, Any] = {"sampler": "tcd:gamma=0.3", "steps": 4, "cfg": 1.0}
+FEW: Mapping[str, Any] = {"sampler": "tcd", "steps": 4, "cfg": 1.0}
 GENERAL: Mapping[str, Any] = {"sampler": "dpmpp_2m", "steps": 4, "cfg": 4.0}
 TCD, STYLE, SUBJECT = "scenes_tcd", "scenes_outlined", "scenes_roundel"
 Judge = Callable[[Judged], bool]
