@@ -1,0 +1,112 @@
+"""Whether things stand where a hint puts them: `python -m benchmarks.bundled_controls --control FILE --hint canny`.
+
+Hints are of held-out scenes, prompts say colours and shapes but not where or how large. A thing stands where it should
+if what the pixel-level checker finds and the mask of the drawing share AGREED of their union. It measures and exits 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sigmagraft.benchmarks.image_prompts import sheet
+from sigmagraft.benchmarks.scene_checker import SIDE, Wanted, judge, read
+from sigmagraft.benchmarks.scene_figures import Figure, Judged, Picture
+from sigmagraft.benchmarks.scene_prompts import Prompt, singles
+from sigmagraft.standalone.lora_source import BUNDLED as LORAS
+from sigmagraft.training.draw import Truth, draw
+from sigmagraft.training.scenes import Background, Scene, Thing, place
+from sigmagraft.training.train_control import HINTS
+
+AGREED = 0.7
+
+
+def truth_of(wanted: Wanted, rng: np.random.Generator) -> Truth:
+    """A drawing of what a prompt asks for."""
+    thing = wanted.things[0]
+    size, position = thing.size or "medium", thing.position or "centre"
+    made = Thing(thing.shape, thing.colour, size, position, *place(rng, size, position))
+    colours = [*wanted.background, None]
+    return draw(Scene((made,), Background(str(colours[0]), colours[1], wanted.stripes)), SIDE)
+
+
+def without_place(wanted: Wanted) -> Prompt:
+    """A prompt that says nothing of what the hint tells but the shape's name."""
+    return Prompt.of(
+        replace(wanted, things=tuple(replace(t, size=None, position=None) for t in wanted.things))
+    )
+
+
+def agreement(row: Judged, truth: Truth) -> float:
+    """Intersection over union of the objects found and the drawing's."""
+    found = np.zeros((SIDE, SIDE), bool)
+    for blob in row.found.blobs:
+        found |= blob.mask
+    wanted = truth.masks[0] > 0.5
+    return float((found & wanted).sum() / max((found | wanted).sum(), 1))
+
+
+def drawn(args: argparse.Namespace, prompts: Sequence[Prompt], hints: Sequence[Image.Image]) -> list[Judged]:
+    """A picture under each hint, judged."""
+    from sigmagraft.controlnet.settings import Control
+    from sigmagraft.standalone.pipeline import Pipeline
+
+    pipe = Pipeline.load(args.model, device=args.device)
+    if args.tcd:
+        pipe.load_lora_weights(args.tcd, adapter_name="tcd")
+    walk = (
+        {"sampler": "tcd", "steps": 4, "cfg": 1.0}
+        if args.tcd
+        else {"sampler": "dpmpp_2m", "steps": 20, "cfg": 4.0}
+    )
+    pictures: list[Picture] = []
+    for k in range(0, len(prompts), args.batch):
+        part = slice(k, k + args.batch)
+        control = Control(model=args.control, image=list(hints[part]), strength=args.strength)
+        told = [] if args.strength == 0 else [control]
+        seeds = list(range(args.seed + k, args.seed + k + len(prompts[part])))
+        result = pipe([p.text for p in prompts[part]], control=told, seed=seeds, **walk)
+        pictures += [np.asarray(image) for image in result.images]
+    found = [read(picture) for picture in pictures]
+    return [Judged(p, x, f, judge(f, p.wanted)) for p, x, f in zip(prompts, pictures, found, strict=True)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Whether things stand where a hint puts them.")
+    parser.add_argument("--control", type=Path, required=True)
+    parser.add_argument("--hint", choices=list(HINTS), default="canny")
+    parser.add_argument(
+        "--tcd", nargs="?", type=Path, const=LORAS / "scenes_tcd.safetensors", help="in 4 steps of TCD"
+    )
+    parser.add_argument("--model", default="bundled")
+    parser.add_argument("--strength", type=float, default=1.0)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device")
+    parser.add_argument("--sheet", type=Path, help="hints, and below each what was drawn")
+    args = parser.parse_args(argv)
+    rng, prompts = np.random.default_rng(args.seed), [without_place(p.wanted) for p in singles(args.count)]
+    truths = [truth_of(p.wanted, rng) for p in singles(args.count)]
+    hints = [Image.fromarray(HINTS[args.hint](truth)).convert("RGB") for truth in truths]
+    rows = drawn(args, prompts, hints)
+    standing = [agreement(row, truth) >= AGREED for row, truth in zip(rows, truths, strict=True)]
+    for figure in (
+        Figure("things where the hint puts them", sum(standing), len(rows)),
+        Figure("and all three right", sum(r.verdict.right for r in rows), len(rows)),
+    ):
+        low, high = figure.interval
+        print(f"{figure.name:32} {figure.percent:5.1f} %   ({low:.1f} .. {high:.1f}, {figure.count} hints)")
+    if args.sheet:
+        sheet(rows, [np.asarray(hint) for hint in hints]).save(args.sheet)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
