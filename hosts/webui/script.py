@@ -9,9 +9,11 @@ import gradio as gr
 from modules import scripts, sd_samplers
 
 from ...samplers.noise_types import NOISE_TYPES
+from ..log import guarded
 from .choice import AUTOMATIC, KEY, Choice, Fields, choice_of, choose, field_of, set_current
 from .describe import described
 from .lists import offer_of, schedule_of
+from .lora import graft
 
 TITLE = "SigmaGraft"
 LISTS = ("sampling", "scheduler")  # the host's two dropdowns, by the end of their elem_id
@@ -88,6 +90,8 @@ class SigmaGraft(scripts.Script):
 
     def process(self, p: Any, *args: Any) -> None:
         """Check the fields and write into the picture what will be used."""
+        with guarded("putting LoRAs in front of the web UI's own"):
+            graft()
         hires_name = getattr(p, "hr_sampler_name", None) if getattr(p, "enable_hr", False) else None
         sampler, schedule = offer_of(p.sampler_name), schedule_of(_schedule_name(p))
         hires = offer_of(hires_name or p.sampler_name) if getattr(p, "enable_hr", False) else None

@@ -10,7 +10,7 @@ from typing import Any
 from modules import script_callbacks, sd_samplers
 
 from ..log import guarded, logger
-from . import axes, lists, page
+from . import axes, lists, lora, lora_place, page
 from .script import SigmaGraft
 
 PACKAGE = __name__.partition(".")[0]
@@ -35,6 +35,8 @@ def with_ui() -> None:
     """All scripts are loaded and no page is made yet."""
     script_callbacks.on_infotext_pasted(tell_of_missing_sampler)
     script_callbacks.on_script_unloaded(_guarded("leaving", stop))
+    if hasattr(script_callbacks, "on_cfg_denoiser"):
+        script_callbacks.on_cfg_denoiser(lora_place.follow)
     leave_path()
     axes.add_axes()
     page.add_settings()
@@ -42,6 +44,7 @@ def with_ui() -> None:
 
 def stop() -> None:
     """Leave no trace, so that a reload begins anew and a disabled extension is gone."""
+    lora.ungraft()
     axes.remove_axes()
     page.remove_settings()
     lists.clear()
