@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .patch import Attention as AttentionName
-from .patch import Block, Change, Extra, Hooks
+from .patch import Block, Change, Extra, Hooks, Remake
 
 
 def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
@@ -69,6 +69,7 @@ class Attention(nn.Module):
         context: Tensor | None = None,
         extras: Sequence[Extra] = (),
         changes: Sequence[Change] = (),
+        remakes: Sequence[Remake] = (),
     ) -> Tensor:
         source = x if context is None else context
         inputs = (x, source, source)
@@ -76,6 +77,8 @@ class Attention(nn.Module):
             inputs = change(*inputs)
         q, k, v = self.to_q(inputs[0]), self.to_k(inputs[1]), self.to_v(inputs[2])
         out = attend(q, k, v, self.heads)
+        for remake in remakes:
+            out = remake(out, q, k, v)
         for extra in extras:
             out = out + extra(q, k, v)
         return self.to_out[0](out)
@@ -140,9 +143,9 @@ class TransformerBlock(nn.Module):
 
 def _at(
     hooks: Hooks, block: Block, index: int, attention: AttentionName
-) -> tuple[Sequence[Extra], Sequence[Change]]:
+) -> tuple[Sequence[Extra], Sequence[Change], Sequence[Remake]]:
     place = (block, index, attention)
-    return hooks.attention(*place), hooks.projected(*place)
+    return hooks.attention(*place), hooks.projected(*place), hooks.made(*place)
 
 
 class SpatialTransformer(nn.Module):

@@ -6,7 +6,7 @@ host uses:
 - ``("input", n)``: the activations that leave input block n (its skip connection included), as T2I-Adapters do;
 - ``("middle", 0)``: the activations that leave the middle block;
 - ``("output", n)``: the skip connection that enters output block n, as ControlNets do; for a BlockPatch the
-  activations that leave it.
+  activations that leave it, for a SkipPatch those that enter it and the skip connection.
 
 A BlockPatch may act inside its block instead, after the first ResNet and its transformer: before an output block
 resamples, before the middle block's second ResNet. There AnimateDiff's attention over frames stands.
@@ -111,7 +111,31 @@ class BlockPatch:
     inside: bool = False
 
 
-EvaluationPatch = ResidualPatch | AttentionPatch | InputPatch | BlockPatch
+@dataclass(frozen=True)
+class OutputPatch:
+    """A change to what one attention makes of its projections, before terms are added and it is projected out.
+
+    ``change(out, q, k, v, info)`` answers in out's shape [batch, tokens, channels].
+    """
+
+    block: Block
+    index: int
+    attention: Attention
+    change: Callable[[Tensor, Tensor, Tensor, Tensor, StepInfo], Tensor]
+
+
+@dataclass(frozen=True)
+class SkipPatch:
+    """A change to what enters an output block: ``change(x, skip, info)`` answers (x, skip) in their shapes.
+
+    Residuals are in both by then.
+    """
+
+    block: Block
+    change: Callable[[Tensor, Tensor, StepInfo], tuple[Tensor, Tensor]]
+
+
+EvaluationPatch = ResidualPatch | AttentionPatch | InputPatch | BlockPatch | OutputPatch | SkipPatch
 Patch = WeightPatch | EvaluationPatch
 
 
@@ -123,6 +147,7 @@ class Adapter(Protocol):
 
 Extra = Callable[[Tensor, Tensor, Tensor], Tensor]
 Change = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+Remake = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 _Place = tuple[Block, int, Attention]
 
 
@@ -135,6 +160,12 @@ class Hooks:
         self._extras: dict[_Place, list[AttentionPatch]] = {}
         self._changes: dict[_Place, list[InputPatch]] = {}
         self._blocks: dict[tuple[Block, bool], list[BlockPatch]] = {}
+        self._outputs: dict[_Place, list[OutputPatch]] = {}
+        self._skips: dict[Block, list[SkipPatch]] = {}
+        self.add(patches)
+
+    def add(self, patches: Sequence[EvaluationPatch]) -> None:
+        """More patches, after those there are."""
         for patch in patches:
             self._add(patch)
 
@@ -145,6 +176,10 @@ class Hooks:
             self._extras.setdefault((patch.block, patch.index, patch.attention), []).append(patch)
         elif isinstance(patch, InputPatch):
             self._changes.setdefault((patch.block, patch.index, patch.attention), []).append(patch)
+        elif isinstance(patch, OutputPatch):
+            self._outputs.setdefault((patch.block, patch.index, patch.attention), []).append(patch)
+        elif isinstance(patch, SkipPatch):
+            self._skips.setdefault(patch.block, []).append(patch)
         else:
             self._blocks.setdefault((patch.block, patch.inside), []).append(patch)
 
@@ -164,6 +199,17 @@ class Hooks:
             x = patch.change(x, self._info)
         return x
 
+    def entering(self, block: Block, x: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+        """x and its skip connection after every change to what enters this output block."""
+        for patch in self._skips.get(block, ()):
+            x, skip = patch.change(x, skip, self._info)
+        return x, skip
+
+    def made(self, block: Block, index: int, attention: Attention) -> Sequence[Remake]:
+        """The changes to what one attention makes, in the order the patches were given."""
+        found = self._outputs.get((block, index, attention), ())
+        return [partial(_remade, patch.change, self._info) for patch in found]
+
     def attention(self, block: Block, index: int, attention: Attention) -> Sequence[Extra]:
         """The terms to add at one attention, in the order the patches were given."""
         found = self._extras.get((block, index, attention), ())
@@ -177,3 +223,7 @@ class Hooks:
 
 def _told(function: Callable[..., Any], info: StepInfo, q: Tensor, k: Tensor, v: Tensor) -> Any:
     return function(q, k, v, info)
+
+
+def _remade(function: Callable[..., Tensor], info: StepInfo, *tensors: Tensor) -> Tensor:
+    return function(*tensors, info)

@@ -45,6 +45,7 @@ class UNet(Encoder):
         for n, stage in enumerate(self.output_blocks):
             skip = skips.pop()
             skip = hooks.residual(("output", n), skip) if hooks else skip
+            x, skip = hooks.entering(("output", n), x, skip) if hooks else (x, skip)
             size = skips[-1].shape[-2:] if skips else None
             x = stage(torch.cat([x, skip], dim=1), emb, context, hooks, ("output", n), size)
             x = hooks.changed(("output", n), x) if hooks else x
