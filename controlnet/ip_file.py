@@ -65,7 +65,7 @@ class IPAdapterFile:
         name, channels = next((pair for pair in self.channels.items() if pair[0] != "face"), ("", 0))
         other = (
             f"an image encoder whose {name} features have {channels} channels",
-            "from the adapter's author",
+            "the adapter's author",
         )
         return ENCODERS.get((name, channels), other)
 
