@@ -32,11 +32,6 @@ class Delta(ABC):
         """The difference to add to ``weight`` at a strength, in fp32."""
         return self.change(weight.float()) * strength
 
-    def added(self, weight: Tensor, strength: float, out: Tensor | None = None) -> Tensor:
-        """weight + delta(weight) at a strength, written into ``out`` or a new tensor; all fp32 and contiguous."""
-        total = weight.clone() if out is None else out.copy_(weight)
-        return self.add_to(total, weight, strength)
-
     def add_to(self, total: Tensor, weight: Tensor, strength: float) -> Tensor:
         """``total`` + delta(weight) at a strength, written into ``total`` (fp32, contiguous)."""
         return total.add_(self.change(weight), alpha=strength)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
 from ..core.errors import FileError
-from .delta import Delta
+from .delta import Delta, matrix
+from .lowrank import LowRank
 
 Change = tuple[Delta, float]
 Changes = Mapping[str, Sequence[Change]]
+_CHUNK = 1 << 19  # values of a weight that are worked on at a time
+_LARGE = 32 << 20  # bytes from which the C library asks the system for each piece of memory anew
+_HUGE = hasattr(mmap, "MADV_HUGEPAGE")
 _NARROW = (torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)  # a merge may leave their range
 
 
@@ -57,9 +63,9 @@ class Fused:
     def _write(self, before: Changes, wanted: Changes, progress: Callable[[int, int], None] | None) -> None:
         for done, (key, own) in enumerate(wanted.items(), start=1):
             if not _same(before.get(key, ()), own):
-                self._set(
-                    key, merged(self.original(key).to(self.parameters[key].device), own, self._own(key), key)
-                )
+                parameter = self.parameters[key]
+                original = self.original(key).to(parameter.device, parameter.dtype)
+                self._set(key, merged(original, own, self._own(key), key))
             if progress is not None:
                 progress(done, len(wanted))
         self._put_back([key for key in self.originals if key not in wanted])
@@ -67,9 +73,9 @@ class Fused:
 
     def _own(self, key: str) -> Tensor | None:
         """The merged weight that the next one may be written into, so that exchanging adapters takes no new memory."""
-        data = self.parameters[key].data
-        exact = data.dtype == torch.float32 and data.is_contiguous()
-        return data if key in self.originals and exact and data.device.type == "cpu" else None
+        data, original = self.parameters[key].data, self.originals.get(key)
+        ours = original is not None and original.data_ptr() != data.data_ptr()
+        return data if ours and data.device.type == "cpu" else None
 
     def _set(self, key: str, value: Tensor) -> None:
         parameter = self.parameters[key]
@@ -92,18 +98,74 @@ class Fused:
 
 
 def merged(weight: Tensor, changes: Sequence[Change], out: Tensor | None = None, key: str = "") -> Tensor:
-    """weight + sum of strength * delta(weight), computed in fp32 (in ``out``), in the weight's dtype and layout."""
+    """weight + sum of strength * delta(weight), computed in fp32 and rounded once, in the weight's dtype and layout.
+
+    It is written into ``out`` where that is given. FileError where it leaves the dtype's range.
+    """
+    result = fresh(weight) if out is None else out
+    pair = _stacked(changes, weight)
+    if pair is not None:
+        _add_product(result, weight, *pair)
+    else:
+        _add_all(result, weight, changes)
+    return in_range(result, key)
+
+
+def _stacked(changes: Sequence[Change], weight: Tensor) -> tuple[Tensor, Tensor] | None:
+    """All low-rank changes as one product, strengths in its left factor; None where another is among them."""
+    ups, downs = [], []
+    for delta, strength in changes:
+        if not isinstance(delta, LowRank) or delta.mid is not None:
+            return None
+        ups.append(matrix(delta.up, weight) * (delta.scale * strength))
+        downs.append(matrix(delta.down, weight))
+    return (ups[0], downs[0]) if len(ups) == 1 else (torch.cat(ups, 1), torch.cat(downs))
+
+
+def _add_product(result: Tensor, weight: Tensor, up: Tensor, down: Tensor) -> None:
+    """weight + up down, rows at a time on the CPU: what is added to stays in the cache, and little of it is in fp32."""
+    columns = down.shape[1]
+    rows = max(_CHUNK // columns, 1) if weight.device.type == "cpu" else len(weight)
+    direct = (
+        result.dtype == weight.dtype == torch.float32 and result.is_contiguous() and weight.is_contiguous()
+    )
+    scratch = None if direct else torch.empty(min(rows, len(weight)), columns, device=weight.device)
+    for begin in range(0, len(weight), rows):
+        own = slice(begin, begin + rows)
+        part, into = weight[own], result[own]
+        if scratch is None:
+            torch.addmm(part.flatten(1), up[own], down, out=into.view(len(into), -1))
+            continue
+        total = scratch[: len(part)]
+        total.view(part.shape).copy_(part)
+        into.copy_(total.addmm_(up[own], down).view(part.shape))
+
+
+def _add_all(result: Tensor, weight: Tensor, changes: Sequence[Change]) -> None:
+    """weight + every change, each of the whole weight."""
     exact = weight.float().contiguous()
-    delta, strength = changes[0]
-    total = delta.added(exact, strength, out)
-    for delta, strength in changes[1:]:
+    direct = result.dtype == torch.float32 and result.is_contiguous()
+    total = result.copy_(exact) if direct else exact.clone()
+    for delta, strength in changes:
         delta.add_to(total, exact, strength)
-    return in_range(torch.empty_like(weight).copy_(total) if _differs(total, weight) else total, key)
+    if not direct:
+        result.copy_(total)
+
+
+def fresh(like: Tensor) -> Tensor:
+    """Memory for a tensor like this one; much of it in large pages, which the system hands out several times faster."""
+    size = like.numel() * like.dtype.itemsize
+    if size < _LARGE or like.device.type != "cpu" or not like.is_contiguous() or not _HUGE:
+        return torch.empty_like(like)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=like.dtype).view(like.shape)
 
 
 def in_range(result: Tensor, key: str) -> Tensor:
     """A merged weight as it is. FileError where it left the range of its dtype."""
-    if result.dtype in _NARROW and not bool(torch.isfinite(result.float()).all()):
+    if result.dtype in _NARROW and not _finite(result):
         raise FileError(
             f"with these adapters {key} leaves the range of {str(result.dtype).removeprefix('torch.')}",
             todo="lower their weights or load the model in bf16 or fp32",
@@ -111,8 +173,10 @@ def in_range(result: Tensor, key: str) -> Tensor:
     return result
 
 
-def _differs(total: Tensor, weight: Tensor) -> bool:
-    return total.dtype != weight.dtype or total.stride() != weight.stride()
+def _finite(value: Tensor) -> bool:
+    """Neither NaN nor infinite: both reach the extremes."""
+    value = value.float() if value.dtype.itemsize == 1 else value
+    return bool(torch.isfinite(torch.stack(value.aminmax())).all())
 
 
 def _same(one: Sequence[Change], other: Sequence[Change]) -> bool:

@@ -27,14 +27,6 @@ class LowRank(Delta):
     def change(self, weight: Tensor) -> Tensor:
         return (self.matrix(weight) * self.scale).reshape(weight.shape)
 
-    def added(self, weight: Tensor, strength: float, out: Tensor | None = None) -> Tensor:
-        if self.mid is not None:
-            return super().added(weight, strength, out)
-        out = torch.empty_like(weight) if out is None else out
-        up, down = matrix(self.up, weight), matrix(self.down, weight)
-        torch.addmm(weight.flatten(1), up, down, alpha=self.scale * strength, out=out.view(len(out), -1))
-        return out
-
     def add_to(self, total: Tensor, weight: Tensor, strength: float) -> Tensor:
         if self.mid is not None:
             return super().add_to(total, weight, strength)

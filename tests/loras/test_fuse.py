@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sigmagraft.core.entry import Pages
 from sigmagraft.core.errors import FileError
 from sigmagraft.core.safetensors_file import read_safetensors
-from sigmagraft.loras import Bound, Forward, Fused
+from sigmagraft.loras import Bound, Forward, Fused, fuse
 from sigmagraft.loras.delta import Delta
 from sigmagraft.loras.forward import Term
 from sigmagraft.loras.full import Full
@@ -57,9 +57,19 @@ def test_any_merging_and_taking_out_leaves_every_byte(dtype: torch.dtype, paths:
     assert not small.fused.originals
 
 
+@pytest.mark.parametrize("pieces", [False, True], ids=["whole", "in pieces, channels last"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_merged_weight_is_the_sum_rounded_once(dtype: torch.dtype, paths: list[Path]) -> None:
+def test_a_merged_weight_is_the_sum_rounded_once(
+    dtype: torch.dtype,
+    pieces: bool,
+    paths: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     small = Small(dtype)
+    if pieces:
+        monkeypatch.setattr(fuse, "_CHUNK", 1000)
+        monkeypatch.setattr(fuse, "_LARGE", 4096)
+        small.networks["unet"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     a, c = small.load(paths[0]), small.load(paths[2])
     originals = {key: small.parameters[key].detach().double().clone() for key in a.deltas}
     small.fused.apply(changes((a, 0.8), (c, -0.5)))
@@ -71,6 +81,21 @@ def test_a_merged_weight_is_the_sum_rounded_once(dtype: torch.dtype, paths: list
                 exact += strength * 0.5 * (up @ down).reshape(exact.shape)
         spacing = torch.finfo(dtype).eps * exact.abs().clamp_min(torch.finfo(dtype).smallest_normal * 2)
         assert ((small.parameters[key].double() - exact).abs() <= 0.51 * spacing + 1e-6).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_exchanging_adapters_takes_no_new_memory(dtype: torch.dtype, paths: list[Path]) -> None:
+    small = Small(dtype)
+    a, c = small.load(paths[0]), small.load(paths[2])
+    small.fused.apply(changes((a, 1.0)))
+    places = {key: small.parameters[key].data_ptr() for key in c.deltas}
+    small.fused.apply(changes((c, 0.5)))
+    assert {key: small.parameters[key].data_ptr() for key in c.deltas} == places
+    swapped = small.hashes()
+    small.fused.restore()
+    assert small.hashes() == Small(dtype).hashes()
+    small.fused.apply(changes((c, 0.5)))
+    assert small.hashes() == swapped
 
 
 def test_a_mapped_weight_stays_mapped_and_its_file_untouched(tmp_path: Path, paths: list[Path]) -> None:
