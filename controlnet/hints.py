@@ -37,7 +37,8 @@ def stacked(hints: Sequence[Tensor], batch: int) -> Tensor:
             f"{len(hints)} control pictures for {batch} images",
             expected=f"one, or one for each of the {batch}",
         )
-    return torch.cat(list(hints)).expand(batch, -1, -1, -1)
+    rows = torch.cat(list(hints))
+    return rows.expand(batch, *rows.shape[1:])
 
 
 class Masks:

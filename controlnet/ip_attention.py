@@ -19,6 +19,7 @@ from ..core.patch import StepInfo
 from .ip_weights import Gain
 
 Weight = float | Tensor  # a number, or [n, 1, 1] one for each picture of the batch
+Rows = tuple[int, ...]  # which images of the run an evaluation has, where not all of them
 Scaled = tuple[Tensor, Tensor, Weight]  # K, V and what the attention's output is multiplied with
 
 
@@ -87,38 +88,41 @@ class ImageTerm:
         if not self.active(info):
             return q.new_zeros(())
         branches = info.branches or ("cond",)
-        keys, values, weight = self._prepared(branches, q)
+        keys, values, weight = self._prepared(branches, q, info.rows)
         out = attend(q, keys, values, self.heads)
         out = out if isinstance(weight, float) and weight == 1.0 else out * weight
         return out if self.mask is None else out * self._mask(q, info, len(branches))
 
-    def _prepared(self, branches: tuple[str, ...], q: Tensor) -> tuple[Tensor, Tensor, Weight]:
-        key = (branches, len(q), q.device, q.dtype)
+    def _prepared(self, branches: tuple[str, ...], q: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Weight]:
+        key = (branches, len(q), q.device, q.dtype, rows)
         if key not in self._kept:
             self._kept.clear()
-            self._kept[key] = self._prepare(branches, q)
+            self._kept[key] = self._prepare(branches, q, rows)
         return self._kept[key]
 
-    def _prepare(self, branches: tuple[str, ...], q: Tensor) -> tuple[Tensor, Tensor, Weight]:
+    def _prepare(self, branches: tuple[str, ...], q: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Weight]:
         count = len(q) // len(branches)
-        pairs = [self._projected(self.tokens.of(branch, self.gain.swapped), count) for branch in branches]
+        seen = [self.tokens.of(branch, self.gain.swapped) for branch in branches]
+        pairs = [self._projected(tokens, count, rows) for tokens in seen]
         width = max(keys.shape[1] for keys, _ in pairs)
         keys, values = (torch.cat([_widened(pair[i], width) for pair in pairs]).to(q) for i in (0, 1))
         weight = self.weight * self.gain.value
         if isinstance(weight, Tensor):
-            weight = self._each(weight, count).repeat(len(branches), 1, 1).to(q)
+            weight = self._each(weight, count, rows).repeat(len(branches), 1, 1).to(q)
         return SCALINGS[self.scaling](keys, values, weight)
 
-    def _projected(self, tokens: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
+    def _projected(self, tokens: Tensor | None, count: int, rows: Rows) -> tuple[Tensor, Tensor]:
         """K and V [count, tokens, channels]; zeros for no image."""
         if tokens is None:
             zero = self.to_k.new_zeros(count, 1, len(self.to_k))
             return zero, zero
         tokens = tokens.to(self.to_k)
         keys, values = F.linear(tokens, self.to_k), F.linear(tokens, self.to_v)
-        return self._each(keys, count), self._each(values, count)
+        return self._each(keys, count, rows), self._each(values, count, rows)
 
-    def _each(self, x: Tensor, count: int) -> Tensor:
+    def _each(self, x: Tensor, count: int, rows: Rows) -> Tensor:
+        if rows and len(x) > max(rows):
+            x = x[list(rows)]
         if len(x) not in (1, count):
             raise OptionError(
                 f"an IP-Adapter with images or weights for {len(x)} pictures, and a batch of {count}",
@@ -135,7 +139,7 @@ class ImageTerm:
             assert self.mask is not None
             self._masks[grid] = F.adaptive_avg_pool2d(self.mask[:, None].float(), grid).flatten(1)[..., None]
         mask = self._masks[grid].to(q)
-        return self._each(mask, len(q) // branches).repeat(branches, 1, 1)
+        return self._each(mask, len(q) // branches, info.rows).repeat(branches, 1, 1)
 
 
 def _widened(x: Tensor, tokens: int) -> Tensor:

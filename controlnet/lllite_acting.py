@@ -15,7 +15,7 @@ from .hints import stacked
 from .host import Host
 from .lllite import LLLite, Projection
 from .settings import Control
-from .share import Share
+from .share import Share, forget_windows
 
 Grid = tuple[int, int]  # height, width in tokens
 
@@ -90,9 +90,9 @@ class LLLiteActing(Acting):
             to = (grid[0] * stride, grid[1] * stride)
             if hint.shape[-2:] != to:
                 hint = F.interpolate(hint, size=to, mode="bilinear", antialias=True)
-            tokens = [self.network.part(name).condition(one) for one in hint.split(1)]
-            rows = [token[..., None] for token in tokens]
-            self._conditions[key] = share.repeated(stacked(rows, share.images)[..., 0])
+            tokens = [self.network.part(name).condition(one) for one in share.own(hint.split(1))]
+            forget_windows(self._conditions, share)
+            self._conditions[key] = share.repeated(stacked(tokens, share.images))
         return self._conditions[key]
 
 

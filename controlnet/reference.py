@@ -27,7 +27,6 @@ from ..core.patch import (
 )
 from ..core.unet_config import UNetConfig
 from .acting import Acting
-from .hints import stacked
 from .host import Host
 from .settings import REFERENCE, Control
 
@@ -82,7 +81,7 @@ class Reference(Acting):
             pixels = self.hints(size, inputs.x) * 2 - 1
             self._latents[size] = torch.cat([self.host.encode(one) for one in pixels.split(1)])
         share = self.share(info)
-        rows = stacked(list(self._latents[size].split(1)), share.images)
+        rows = share.of_images(self._latents[size].split(1))
         seen = self.host.noised(rows, info).to(inputs.x)
         x = torch.cat([seen] * len(share.acts))
         return replace(inputs, x=torch.cat([x, inputs.x[:, x.shape[1] :]], dim=1))

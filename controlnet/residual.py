@@ -11,11 +11,10 @@ from torch import Tensor
 from ..core.errors import FileError, OptionError
 from ..core.patch import Block, EvaluationPatch, Inputs, ResidualPatch, StepInfo
 from .acting import Acting
-from .hints import stacked
 from .host import Host
 from .network import ControlNet
 from .settings import Control
-from .share import Share
+from .share import Share, forget_windows
 from .sparse import Clip, SparseControlNet
 from .strength import output_weights, t2i_weights
 from .t2i import T2IAdapter, placement
@@ -70,13 +69,14 @@ class ControlNetActing(Residual):
         """What the network is told, encoded once for a size and a batch."""
         key = (self.size(info), share)
         if key not in self._features:
+            forget_windows(self._features, share)
             self._features[key] = self.encoded(key[0], share, inputs.x)
         return self._features[key]
 
     def encoded(self, size: tuple[int, int], share: Share, like: Tensor) -> Any:
         """The features for the rows that it acts on."""
         hints = self.network.features(self.hints(size, like))
-        return share.repeated(stacked(list(hints.split(1)), share.images))
+        return share.repeated(share.of_images(hints.split(1)))
 
 
 class UnionActing(ControlNetActing):
@@ -122,14 +122,19 @@ class SparseActing(ControlNetActing):
             raise OptionError(f"{frames} frames", self.control.model, f"at most {self.network.longest}")
         hints = self._hints_or_latents(size, like)
         at = list(range(len(hints)) if self.control.frames is None else self.control.frames)
-        if len(at) != len(hints) or any(not 0 <= frame < frames for frame in at) or len(set(at)) != len(at):
+        rows = share.rows or range(frames)
+        last = max(at, default=0) if share.rows else frames - 1
+        if len(at) != len(hints) or any(not 0 <= frame <= last for frame in at) or len(set(at)) != len(at):
             raise OptionError(
                 f"frames {at} for {len(hints)} pictures and {frames} images",
                 self.control.model,
                 "a frame of its own for each picture",
             )
         whole = hints.new_zeros(frames, hints.shape[1] + 1, *hints.shape[2:])
-        whole[at] = torch.cat([hints, torch.ones_like(hints[:, :1])], dim=1)
+        marked = torch.cat([hints, torch.ones_like(hints[:, :1])], dim=1)
+        for frame, hint in zip(at, marked, strict=True):
+            if frame in rows:
+                whole[rows.index(frame)] = hint
         return Clip(share.repeated(self.network.features(whole)), frames, self.control.joint_norm)
 
     def _hints_or_latents(self, size: tuple[int, int], like: Tensor) -> Tensor:
@@ -158,7 +163,8 @@ class T2IActing(Residual):
         key = (size, share)
         if key not in self._features:
             hints = self.hints(size, info.inputs.x, self.network.config.unshuffle)
-            encoded = self.network(stacked(list(hints.split(1)), share.images))
+            encoded = self.network(share.of_images(hints.split(1)))
+            forget_windows(self._features, share)
             self._features[key] = [share.repeated(x) for x in encoded]
         return list(zip(self.places, self.weights, self._features[key], strict=True))
 

@@ -12,7 +12,6 @@ from ..core.blocks import attend
 from ..core.errors import FileError, MissingPartError
 from ..core.patch import AttentionPatch, EvaluationPatch, InputPatch, StepInfo
 from .acting import Acting
-from .hints import stacked
 from .host import Host
 from .settings import Control
 from .style import StyleAdapter
@@ -64,8 +63,7 @@ class StyleActing(Acting):
         strength, share = self.strength(info), self.share(info)
         if not strength:
             return q, k, v
-        rows = [token[None, ..., None] for token in self.tokens(k)]
-        tokens = stacked(rows, share.images)[..., 0] * strength
+        tokens = share.of_images(self.tokens(k).split(1)) * strength
         longer = torch.cat([k, torch.cat([tokens] * len(share.acts))], dim=1)
         return q, longer, longer if v is k else torch.cat([v, torch.cat([tokens] * len(share.acts))], dim=1)
 

@@ -148,7 +148,8 @@ def host_of(model: Model, levels: NoiseLevels, sigmas: Sequence[float], noise: T
 
     def noised(latent: Tensor, info: StepInfo) -> Tensor:
         _, _, c_in = levels.scalings(model.info.prediction, info.sigma)
-        x = torch.add(latent * levels.alpha(info.sigma), noise.to(latent), alpha=info.sigma)
+        own = noise[list(info.rows)] if info.rows else noise
+        x = torch.add(latent * levels.alpha(info.sigma), own.to(latent), alpha=info.sigma)
         return x * c_in
 
     def evaluate(info: StepInfo, patches: Sequence[EvaluationPatch]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from ..core.patch import Hooks, Inputs, StepInfo
+from ..core.patch import EvaluationPatch, Hooks, Inputs, StepInfo
+from ..guidance.spec import Setting
 from ..samplers.levels import NoiseLevels
 from .conditioning import Conditioning
 from .memory import memory_format
@@ -29,10 +30,18 @@ class Denoiser:
         self.layout = memory_format(unet)
         self.told: Callable[[float], float] = levels.timestep
         self.concat: Tensor | None = None
+        self.rows: tuple[int, ...] = ()  # which images of the run x holds, where not all of them
         self.hooks: Callable[[StepInfo], Hooks | None] = lambda info: None
 
-    def output(self, x: Tensor, sigma: float, cond: Conditioning) -> Tensor:
-        """The network's raw output [b, c, h, w] in x's dtype."""
+    @property
+    def setting(self) -> Setting:
+        """What a guidance may know of the network."""
+        return Setting(getattr(self.unet, "config", None), self.levels.is_flow)
+
+    def output(
+        self, x: Tensor, sigma: float, cond: Conditioning, patches: Sequence[EvaluationPatch] = ()
+    ) -> Tensor:
+        """The network's raw output [b, c, h, w] in x's dtype; `patches` act in this evaluation alone."""
         _, _, c_in = self.levels.scalings(self.prediction, sigma)
         scaled = (x * c_in if c_in != 1.0 else x).to(self.dtype)
         if self.concat is not None:
@@ -40,7 +49,11 @@ class Denoiser:
         timesteps = torch.full((len(x),), self.told(sigma), device=x.device, dtype=torch.float32)
         scaled = scaled.contiguous(memory_format=self.layout)
         inputs = Inputs(scaled, timesteps, cond.context, cond.vector)
-        hooks = self.hooks(StepInfo(sigma, branches=cond.branches, inputs=inputs))
+        info = StepInfo(sigma, branches=cond.branches, inputs=inputs, rows=self.rows)
+        hooks = self.hooks(info)
+        if patches:
+            hooks = hooks or Hooks((), info)
+            hooks.add(patches)
         # What is compiled goes without hooks: they change from step to step.
         unet = self.unet if hooks is None else getattr(self.unet, "_orig_mod", self.unet)
         return unet(scaled, timesteps, cond.context, cond.vector, hooks).to(x.dtype)
@@ -51,6 +64,11 @@ class Denoiser:
         if c_skip == 0.0:
             return output * c_out
         return torch.add(x if c_skip == 1.0 else x * c_skip, output, alpha=c_out)
+
+    def output_of(self, denoised: Tensor, x: Tensor, sigma: float) -> Tensor:
+        """The raw output that says so: (denoised - c_skip * x) / c_out."""
+        c_skip, c_out, _ = self.levels.scalings(self.prediction, sigma)
+        return (denoised if c_skip == 0.0 else torch.sub(denoised, x, alpha=c_skip)) / c_out
 
     def __call__(self, x: Tensor, sigma: float, cond: Conditioning) -> Tensor:
         return self.denoised(self.output(x, sigma, cond), x, sigma)

@@ -99,7 +99,7 @@ class Run:
     def sample(self, callback: Callable[[StepState], None] | None = None) -> Tensor:
         """The finished latents [b, z, h, w]."""
         init = self._init_latent()
-        start, course = self.noise.next(), self.course
+        start, course = self.start(), self.course
         share, scale = course.start
         end = walk(
             self._sampler(),
@@ -113,6 +113,14 @@ class Run:
         )
         stopped = self.recording is not None and self.recording.at is not None
         return end if course.finish == 1.0 or stopped else end * course.finish
+
+    def start(self) -> Tensor:
+        """Unit noise that the walk begins with."""
+        return self.noise.next()
+
+    def denoiser(self) -> Denoiser:
+        """The UNet as a denoiser, without adapters."""
+        return Denoiser(self.model.unet, self.levels, self.model.info.prediction, self.model.dtype)
 
     def _sampler(self) -> SamplerSpec:
         if self.recording is None:
@@ -149,7 +157,7 @@ class Run:
     def _denoise(self, init: Tensor | None, start: Tensor) -> Callable[[Tensor, float], Tensor]:
         """Denoiser and guidance on the encoded prompts; with a mask, what lies outside it held to the image."""
         request = self.request
-        denoiser = Denoiser(self.model.unet, self.levels, self.model.info.prediction, self.model.dtype)
+        denoiser = self.denoiser()
         denoiser.told = self.course.told
         denoiser.concat = self._inpainting_channels()
         adapters = [*self.adapters, *self.controls.for_run(self, start)]
