@@ -101,7 +101,8 @@ def families() -> frozenset[str]:
 def model_of(p: Any) -> Model | None:
     """What ours puts on the model that is loaded; None before one is, and for kinds of models that it does not know."""
     loaded = getattr(p, "sd_model", None)
-    if loaded is None or (made := getattr(loaded, ATTRIBUTE, None)) is not None:
+    made: Model | None = getattr(loaded, ATTRIBUTE, None)
+    if loaded is None or made is not None:
         return made
     if getattr(loaded, "forge_objects_original", None) is not None:
         made = ForgeModel(loaded)
