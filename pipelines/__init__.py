@@ -15,6 +15,7 @@ from .auto import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPip
 from .base import DiffusionPipeline
 from .control import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
 from .depth import StableDiffusionDepth2ImgPipeline
+from .device import best_device
 from .models import AutoencoderKL, UNet2DConditionModel
 from .motion import MotionAdapter
 from .output import ImagePipelineOutput, StableDiffusionPipelineOutput
@@ -55,6 +56,7 @@ __all__ = [
     "StableDiffusionXLPipeline",
     "UNet2DConditionModel",
     "UNet2DModel",
+    "best_device",
     "export_to_gif",
     "export_to_video",
     "load_image",
