@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..core.errors import OptionError
 from ..core.patch import Hooks, Inputs, StepInfo
+from ..guidance.rescale import rescaled
 from ..schedulers.draw import Generators
-from ..standalone.conditioning import Conditioning
-from ..standalone.guidance import join
+from ..standalone.conditioning import Conditioning, join
 
 if TYPE_CHECKING:
     from .latent import LatentPipeline
@@ -37,11 +37,7 @@ class Guide:
             return network(x, self.cond)
         cond, uncond = network(torch.cat([x, x]), join(self.cond, self.uncond)).chunk(2)
         output = torch.lerp(uncond, cond, self.scale)
-        if self.rescale:
-            axes = tuple(range(1, output.ndim))
-            ratio = cond.std(dim=axes, keepdim=True) / output.std(dim=axes, keepdim=True)
-            output = torch.lerp(output, output * ratio, self.rescale)
-        return output
+        return rescaled(output, cond, self.rescale) if self.rescale else output
 
 
 @dataclass

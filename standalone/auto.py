@@ -33,7 +33,7 @@ def choice_for(request: Request, info: ModelInfo) -> Choice | None:
             todo="auto chooses the schedule and all options: leave them out, or name a sampler",
         )
     cfg = check_guidance(request.guidance, request.cfg, request.cfg_interval)
-    guidance = cfg if request.guidance == "cfg" else 1.0 + cfg * 10  # cfg++ of 0.6 pulls like cfg at 7
+    guidance = cfg if request.base == "cfg" else 1.0 + cfg * 10  # cfg++ of 0.6 pulls like cfg at 7
     return choose(request.steps or USUAL, levels_of(info).is_flow, guidance)
 
 

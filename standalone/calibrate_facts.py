@@ -27,7 +27,7 @@ def check_asked(steps: int, prompts: Sequence[str], settings: Mapping[str, Any])
             todo="or give none and take ours",
         )
     if settings.get("guidance", "cfg") != "cfg":
-        raise OptionError("a calibration with cfg++", expected="guidance cfg")
+        raise OptionError(f"a calibration with guidance {settings['guidance']}", expected="cfg")
 
 
 def facts_of(pipe: Pipeline, settings: Mapping[str, Any]) -> dict[str, Any]:

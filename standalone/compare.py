@@ -19,6 +19,7 @@ from ..samplers.cost import most_steps
 from . import latents
 from .memory import memory_errors
 from .pipeline import Pipeline
+from .prompt_run import Known
 from .request import Request
 from .run import Run
 from .steps import sigmas_of
@@ -73,7 +74,7 @@ class Comparison:
     def __init__(self, pipe: Pipeline, prompt: str, settings: Mapping[str, Any], reference: Entry) -> None:
         self.pipe, self.prompt, self.settings = pipe, prompt, dict(settings)
         self.asked = reference
-        self._encoded: Any = None
+        self._known: Known = {}
 
     @cached_property
     def reference(self) -> Entry:
@@ -133,10 +134,9 @@ class Comparison:
     def _walk(self, way: Way, steps: int) -> Drawn:
         request = self._request(way, steps)
         run = _Counted(self.pipe, request)
-        if self._encoded is not None:
-            run.encoded = self._encoded
+        run.speech.known = self._known
         with memory_errors(f"drawing {request.width}x{request.height}", self.pipe.model.device):
-            self._encoded = run.encoded
+            run.speech.told(run.sigmas, run.spec.name)  # so that no way's time has the prompts in it
             began = time.perf_counter()
             x = run.sample().float().cpu()  # which waits for the device
         return Drawn(x, run.evaluations, time.perf_counter() - began)

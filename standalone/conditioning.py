@@ -91,3 +91,10 @@ def size_vector(pooled: Tensor, values: Sequence[float], width: int) -> Tensor:
             todo="give the model's own text encoder with --text-encoder",
         )
     return torch.cat([pooled, sinusoids(values, each).to(pooled)])
+
+
+def join(first: Conditioning, second: Conditioning) -> Conditioning:
+    """Both conditionings in one batch, first's images before second's, which are the negative prompt's."""
+    vectors = [c.vector for c in (first, second) if c.vector is not None]
+    context = torch.cat([first.context, second.context])
+    return Conditioning(context, torch.cat(vectors) if vectors else None, (*first.branches, "uncond"))

@@ -47,6 +47,7 @@ class Emphasis:
     `bare_names`: an embedding is called by its file's name alone, not only by `embedding:name`.
     `zero_negative`: an empty negative prompt is all zeros where a model was trained with zeros for no
     prompt (SDXL base).
+    `edits`: `[a:b:0.5]`, `[a|b]` and AND mean what they do in A1111.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Emphasis:
     weigh: Callable[[Tensor, Tensor, Tensor], Tensor]
     bare_names: bool
     zero_negative: bool
+    edits: bool = False
 
 
 _TABLE = (
@@ -67,6 +69,7 @@ _TABLE = (
         multiply_keep_mean,
         bare_names=True,
         zero_negative=True,
+        edits=True,
     ),
     Emphasis(
         "a1111-no-norm",
@@ -76,6 +79,7 @@ _TABLE = (
         multiply,
         bare_names=True,
         zero_negative=True,
+        edits=True,
     ),
     Emphasis(
         "comfyui",

@@ -56,7 +56,7 @@ def check_fit(spec: SamplerSpec, model: Model, request: Request) -> None:
     if not isinstance(spec, StatisticsSpec | CalibratedSpec):
         return
     facts, info, words = spec.facts, model.info, WORDS[type(spec)]
-    if request.guidance != "cfg":
+    if request.base != "cfg":
         raise OptionError(words.plus_plus, f"sampler {spec.name}", todo="use guidance cfg")
     for name in ("family", "prediction", "zero_snr", "shift"):
         if name in facts and facts[name] != getattr(info, name):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from ..core.patch import EvaluationPatch
+from ..guidance.apply import Kin, acting, combine, open_kin, patches_of
+from ..guidance.spec import Evaluation, Guidance
+from ..guidance.text import read_guidance
+from ..loras.curve import place_of
 from ..samplers.guidance_weight import Weight
 from .conditioning import Conditioning
 from .denoiser import Denoiser
+from .prompt_course import Moment, Told, always
 
 
 class Conditional:
@@ -24,33 +32,78 @@ class Conditional:
 class ClassifierFree:
     """uncond + w (cond - uncond), w = weight(sigma) (arXiv:2207.12598), both halves in one evaluation.
 
-    Where w is 1 the prompt alone is evaluated. ``rescale`` in [0, 1] moves the result's standard deviation over an
-    image towards cond's (arXiv:2305.08891, section 3.4), in the space of the network's output as the paper does.
+    Where w is 1 the prompt alone is evaluated. ``kin`` change it (`guidance/`), in the space of the network's output;
+    ``sigmas`` of the walk say where in it they act.
     """
 
     def __init__(
         self,
         denoiser: Denoiser,
-        cond: Conditioning,
-        uncond: Conditioning,
+        told: Told,
         weight: Weight,
-        rescale: float = 0.0,
+        kin: Sequence[Kin] = (),
+        sigmas: Sequence[float] = (1.0, 0.0),
     ) -> None:
-        self.denoiser = denoiser
-        self.weight = weight
-        self.rescale = rescale
-        self.cond = cond
-        self.both = join(cond, uncond)
+        self.denoiser, self.told, self.weight = denoiser, told, weight
+        self.kin, self.sigmas = kin, sigmas
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
-        weight = self.weight(sigma)
-        if weight == 1.0:
-            return self.denoiser(x, sigma, self.cond)
-        cond, uncond = self.denoiser.output(torch.cat([x, x]), sigma, self.both).chunk(2)
-        output = torch.lerp(uncond, cond, weight)
-        if self.rescale:
-            output = torch.lerp(output, output * (_std(cond) / _std(output)), self.rescale)
-        return self.denoiser.denoised(output, x, sigma)
+        moment, weight = self.told(sigma), self.weight(sigma)
+        place = place_of(sigma, self.sigmas)
+        guidances = acting(self.kin, place.step, place.steps)
+        one = _One(self.denoiser, x, sigma, moment, guidances)
+        cond, uncond = one.both(alone=weight == 1.0)
+        at = Evaluation(
+            x,
+            sigma,
+            cond,
+            uncond,
+            weight,
+            place.step,
+            place.steps,
+            self.denoiser.levels.alpha(sigma),
+            one.denoised,
+            one.output,
+            one.again,
+        )
+        return one.denoised(combine(guidances, at), x)
+
+
+class _One:
+    """One evaluation for guidance, and what it may ask for besides."""
+
+    def __init__(
+        self, denoiser: Denoiser, x: Tensor, sigma: float, moment: Moment, guidances: Sequence[Guidance]
+    ) -> None:
+        self.denoiser, self.x, self.sigma, self.moment = denoiser, x, sigma, moment
+        self.guidances = guidances
+
+    def both(self, alone: bool) -> tuple[Tensor, Tensor | None]:
+        """The network's outputs for cond and, unless cond alone is enough, uncond."""
+        moment, patches = self.moment, patches_of(self.guidances, first=True)
+        if moment.uncond is None or (alone and moment.weights is None):
+            return self.denoiser.output(self.x, self.sigma, moment.cond, patches), None
+        x = torch.cat([self.x] * (moment.parts + 1))
+        cond, uncond = self.denoiser.output(x, self.sigma, moment.both, patches).tensor_split([-len(self.x)])
+        return moment.composed(cond, uncond), uncond
+
+    def again(self, x: Tensor, *, negative: bool = False, patches: Sequence[EvaluationPatch] = ()) -> Tensor:
+        """The network's output at another x, or with more patches."""
+        moment = self.moment
+        patches = [*patches_of(self.guidances, first=False), *patches]
+        if negative and moment.uncond is not None:
+            return self.denoiser.output(x, self.sigma, moment.uncond, patches)
+        if moment.weights is None:
+            return self.denoiser.output(x, self.sigma, moment.cond, patches)
+        x = torch.cat([x] * (moment.parts + 1))
+        outputs = self.denoiser.output(x, self.sigma, moment.both, patches)
+        return moment.composed(*outputs.tensor_split([-len(self.x)]))
+
+    def denoised(self, output: Tensor, x: Tensor) -> Tensor:
+        return self.denoiser.denoised(output, x, self.sigma)
+
+    def output(self, denoised: Tensor, x: Tensor) -> Tensor:
+        return self.denoiser.output_of(denoised, x, self.sigma)
 
 
 def guided(
@@ -66,16 +119,22 @@ def guided(
     """
     if uncond is None or scale in (0.0, 1.0):
         return Conditional(denoiser, cond)
+    kin = open_kin([rescaling(rescale)], denoiser.setting) if rescale else []
+    return guiding(denoiser, always(cond, uncond), scale, kin)
+
+
+def guiding(
+    denoiser: Denoiser,
+    told: Told,
+    scale: float | Weight,
+    kin: Sequence[Kin] = (),
+    sigmas: Sequence[float] = (1.0, 0.0),
+) -> ClassifierFree:
+    """The same for what changes on its way, with kin."""
     weight = scale if callable(scale) else lambda sigma: scale
-    return ClassifierFree(denoiser, cond, uncond, weight, rescale)
+    return ClassifierFree(denoiser, told, weight, kin, sigmas)
 
 
-def join(first: Conditioning, second: Conditioning) -> Conditioning:
-    """Both conditionings in one batch, first's images before second's, which are the negative prompt's."""
-    vectors = [c.vector for c in (first, second) if c.vector is not None]
-    context = torch.cat([first.context, second.context])
-    return Conditioning(context, torch.cat(vectors) if vectors else None, ("cond", "uncond"))
-
-
-def _std(x: Tensor) -> Tensor:
-    return x.std(dim=tuple(range(1, x.ndim)), keepdim=True)
+def rescaling(share: float):  # type: ignore[no-untyped-def]
+    """The guidance that takes this share of the contrast back."""
+    return read_guidance(f"rescale:share={share!r}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import OptionError, nearest
+from ..guidance import GUIDANCES, Chosen, read_guidances
 from ..samplers.guidance_weight import Interval, Weight, plus_plus, within
 from ..samplers.levels import NoiseLevels
 from ..samplers.spec import SamplerSpec
@@ -13,15 +14,27 @@ from ..samplers.spec import SamplerSpec
 if TYPE_CHECKING:
     from .request import Request
 
-GUIDANCE = ("cfg", "cfg++")
+BASES = ("cfg", "cfg++")
 USUAL = {"cfg": 7.0, "cfg++": 0.6}  # cfg++ at 0.6 pulls about as strongly as cfg at 7
 RANGES = {"cfg": (-100.0, 1000.0), "cfg++": (0.0, 3.0)}
 
 
-def check_guidance(guidance: str, cfg: float | None, interval: str | None) -> float:
+def split(guidance: str | Sequence[str]) -> tuple[str, list[Chosen]]:
+    """(cfg or cfg++, the other guidances named). Raises OptionError for a name or option that is none."""
+    texts = [guidance] if isinstance(guidance, str) else list(guidance)
+    bases = [text for text in texts if text in BASES]
+    if len(set(bases)) > 1:
+        raise OptionError("guidance cfg and cfg++", expected="one of the two")
+    for text in texts:
+        name = text.partition(":")[0]
+        if text not in BASES and name not in GUIDANCES:
+            raise OptionError(f"guidance {name!r}", todo=nearest(name, (*BASES, *GUIDANCES.names())))
+    return (bases or ["cfg"])[0], read_guidances(text for text in texts if text not in BASES)
+
+
+def check_guidance(guidance: str | Sequence[str], cfg: float | None, interval: str | None) -> float:
     """cfg, or what is usual where it is None. Raises OptionError for what cannot work."""
-    if guidance not in GUIDANCE:
-        raise OptionError(f"guidance {guidance!r}", todo=nearest(guidance, GUIDANCE))
+    guidance, _ = split(guidance)
     cfg = USUAL[guidance] if cfg is None else cfg
     low, high = RANGES[guidance]
     if isinstance(cfg, bool) or not low <= cfg <= high:
@@ -46,9 +59,9 @@ def weight_of(
     """
     assert request.cfg is not None  # `resolve` has filled it in
     scale = request.cfg
-    if request.guidance == "cfg" and (request.cfg_interval is None or scale in (0.0, 1.0)):
+    if request.base == "cfg" and (request.cfg_interval is None or scale in (0.0, 1.0)):
         return scale
-    if request.guidance == "cfg++":
+    if request.base == "cfg++":
         weight = plus_plus(scale, sampler, sigmas, levels, options, begin)
     else:
         weight = lambda sigma: scale  # noqa: E731

@@ -49,11 +49,11 @@ OPTIONS: Kind = ("a dictionary of names and values", _named)
 PICTURE: Kind = ("a PIL image", _picture)
 SEED: Kind = ("an integer, or one for each image", lambda value: _integer(value) or _all(_integer)(value))
 KINDS: Mapping[str, Kind] = {
-    **dict.fromkeys(("prompt", "negative"), TEXTS),
+    **dict.fromkeys(("prompt", "negative", "guidance"), TEXTS),
     **dict.fromkeys(("steps", "batch", "clip_skip", "only_masked", "ensd"), INTEGER),
     **dict.fromkeys(("cfg", "cfg_rescale", "strength", "mask_blur", "aesthetic_score"), NUMBER),
     **dict.fromkeys(
-        ("guidance", "cfg_interval", "schedule", "emphasis", "noise", "step_noise", "noise_type", "like"),
+        ("cfg_interval", "schedule", "emphasis", "noise", "step_noise", "noise_type", "like"),
         TEXT,
     ),
     **dict.fromkeys(("size", "original_size", "target_size"), PAIR),

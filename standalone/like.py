@@ -9,6 +9,7 @@ from typing import Any
 from ..core.errors import OptionError, nearest
 
 Options = Mapping[str, Any]
+TWICE = frozenset({"dpmpp_sde", "dpmpp_2s_ancestral", "heun", "dpm_2", "dpm_2_ancestral", "restart"})
 BY_TIMESTEPS = frozenset({"ddim", "plms", "uni_pc", "uni_pc_bh2"})
 SDE = frozenset({"dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde"})  # k-diffusion's, on a Brownian tree
 WEBUI_SCHEDULES = {
@@ -50,6 +51,8 @@ class Like:
         negative_at_0: cfg 0 draws the negative prompt; else the prompt.
         guided_above: cfg up to this draws the prompt alone.
         skips_negative: clip skip is for the negative prompt too.
+        by_evaluations: `[a:b:0.5]` counts evaluations, not steps, and a single prompt may end in a weight.
+        twice: samplers of which such a count expects two evaluations a step.
     """
 
     name: str
@@ -74,6 +77,8 @@ class Like:
     negative_at_0: bool = True
     guided_above: float | None = None
     skips_negative: bool = True
+    by_evaluations: bool = False
+    twice: frozenset[str] = TWICE
 
     def schedule_for(self, sampler: str, named: str | None, usual: str) -> str:
         """The schedule that this system means by a name, or takes where none is given (`usual` is ours)."""
@@ -116,6 +121,7 @@ _WEBUI: dict[str, Any] = {
     "discards": frozenset({"dpmpp_3m_sde", "dpm_2", "dpm_2_ancestral"}),
     "by_timesteps": BY_TIMESTEPS,
     "few": frozenset({"lcm"}),
+    "by_evaluations": True,
 }
 _NEO = {
     **_WEBUI,

@@ -67,7 +67,7 @@ def measure(
     of `rows` levels for every image. `progress` is told (levels measured, all). OptionError, OutOfMemory.
     """
     if settings.get("guidance", "cfg") != "cfg":
-        raise OptionError("statistics with cfg++", expected="guidance cfg")
+        raise OptionError(f"statistics with guidance {settings['guidance']}", expected="cfg")
     said = list(prompts) or list(SCENES if pipe.model.source.endswith("scenes.safetensors") else PROMPTS)
     estimator = Estimator(
         pipe.levels,

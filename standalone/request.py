@@ -12,7 +12,7 @@ from ..core.errors import OptionError, nearest
 from ..samplers.foreign import find_method
 from .auto import take_auto
 from .control_text import read_controls, recorded
-from .guidance_weight import check_guidance
+from .guidance_weight import check_guidance, split
 from .ip_adapter_text import read_requests
 from .kinds import check_kinds
 from .like import filled
@@ -29,10 +29,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from PIL import Image
+    from torch import Tensor
+
+    from ..guidance import Chosen
 
 MAX_STEPS = 1000
 MAX_SIDE = 16384
 MAX_SEED = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class SecondPass:
+    """What a run goes on from: finished latents [b, z, h, w] of a first one that took `before` steps."""
+
+    latents: Tensor
+    before: int
 
 
 @dataclass(kw_only=True)
@@ -43,7 +54,7 @@ class Request:
     negative: str | list[str] = ""
     size: tuple[int, int] | None = None  # width, height
     steps: int | None = None  # 20, or those of the list
-    guidance: str = "cfg"
+    guidance: str | list[str] = "cfg"  # or cfg++, and others of GUIDANCES
     cfg: float | None = None  # what is usual for the guidance
     cfg_rescale: float = 0.0
     cfg_interval: str | None = None
@@ -78,6 +89,7 @@ class Request:
     height: int = field(init=False, default=0)
     seeds: list[int] = field(init=False, default_factory=list)
     controls: list[Control] = field(init=False, default_factory=list)
+    second: SecondPass | None = field(init=False, default=None)
 
     @classmethod
     def of(cls, prompt: str | list[str], settings: dict[str, Any]) -> Request:
@@ -137,6 +149,16 @@ class Request:
         width, height = self.image.size
         return max(width // factor, 1) * factor, max(height // factor, 1) * factor
 
+    @property
+    def base(self) -> str:
+        """How the prompt pulls: cfg or cfg++."""
+        return split(self.guidance)[0]
+
+    @property
+    def kin(self) -> list[Chosen]:
+        """What changes that."""
+        return split(self.guidance)[1]
+
     def prompts(self) -> list[str]:
         """One prompt for each image of the batch."""
         return _each(self.prompt, self.batch, "prompts")
@@ -150,8 +172,8 @@ class Request:
         names = "prompt negative size steps cfg cfg_rescale schedule options batch clip_skip emphasis noise"
         settings = {name: getattr(self, name) for name in names.split()}
         settings["sampler"] = find_method(self.sampler).name
-        if self.guidance != "cfg":
-            settings["guidance"] = self.guidance
+        said = [*([] if self.base == "cfg" else [self.base]), *(chosen.text for chosen in self.kin)]
+        settings |= {"guidance": said if self.kin else said[0]} if said else {}
         if self.cfg_interval is not None:
             settings["cfg_interval"] = self.cfg_interval
         optional = ("loras", "schedule_options", "sigmas", "timesteps", "like", *NOISE, *SIZES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +15,20 @@ from torch import Tensor
 
 from ..core.adapters import Acting, hooks_of
 from ..core.errors import OptionError
+from ..guidance.apply import Kin, open_kin
 from ..samplers import Recording, SamplerSpec, recorded
 from ..samplers.foreign import ForeignSpec, find_method
 from ..samplers.guest import walk
 from . import inpaint, latents
-from .conditioning import Conditioning, aligned
 from .course import course_of
 from .denoiser import Denoiser
-from .encode import encode_prompts
 from .fit_check import check_fit
-from .guidance import guided
+from .guidance import guiding, rescaling
 from .guidance_weight import weight_of
-from .like import alone_at, find_like
 from .lora_run import following, put_in
 from .noise_settings import noise_of_steps, start_noise
+from .prompt_run import Speech
 from .request import Request
-from .size_settings import sizes_of
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -79,6 +77,7 @@ class Run:
         factor = self.model.vae.factor
         shape = (self.model.info.latent_channels, request.height // factor, request.width // factor)
         self.noise = start_noise(request, shape, self.model.device)
+        self.speech = Speech(self.model, request, pipe.embeddings)
         self.region = self._region()
 
     def result(
@@ -164,42 +163,23 @@ class Run:
         denoiser.hooks = following(self.loras, hooks_of(adapters), self.sigmas)
         begin = len(self.recording.answers) if self.recording is not None else 0
         weight = weight_of(request, self.spec, self.sigmas, self.levels, self.course.options, begin)
-        denoise = guided(denoiser, *self.encoded, weight, request.cfg_rescale)
+        told = self.speech.told(self.sigmas, self.spec.name, begin)
+        if weight == 0.0 and not self.speech.alone:
+            weight = 1.0  # no guidance: the parts of a prompt add up as they are
+        denoise = guiding(denoiser, told, weight, self._kin(denoiser), self.sigmas)
         if self.region is None or init is None:
             return denoise
         mask = inpaint.latent_mask(self.region.mask, *init.shape[-2:]).to(init.device)
         return inpaint.KeepOutside(denoise, mask, init, partial(self._noised, init, start))
 
-    @cached_property
-    def encoded(self) -> tuple[Conditioning, Conditioning | None]:
-        """cond and, where guidance needs it, uncond, with contexts of one length."""
-        request = self.request
-        encode = partial(
-            encode_prompts,
-            self.model,
-            size=(request.width, request.height),
-            clip_skip=request.clip_skip,
-            emphasis=request.emphasis,
-            embeddings=self.embeddings,
-        )
-        cond = partial(encode, request.prompts(), sizes=sizes_of(request, negative=False))
-        uncond = partial(
-            encode,
-            request.negatives(),
-            negative=True,
-            sizes=sizes_of(request, negative=True),
-            **self._unskipped,
-        )
-        if request.guidance == "cfg" and (alone := alone_at(request.cfg, request.like)):
-            return (uncond if alone == "negative" else cond)(), None
-        first, second = aligned(cond(), uncond())
-        return first, second
-
-    @property
-    def _unskipped(self) -> dict[str, Any]:
-        """A negative prompt's own clip skip, where the system has none for it."""
-        like = find_like(self.request.like)
-        return {} if like is None or like.skips_negative else {"clip_skip": None}
+    def _kin(self, denoiser: Denoiser) -> list[Kin]:
+        """What changes how the prompt pulls. OptionError where it cannot be stopped with the run."""
+        chosen = self.request.kin
+        if self.recording is not None and (one := next((c for c in chosen if c.remembers), None)):
+            what = f"guidance {one.text} goes by earlier steps, which a run that is stopped does not keep"
+            raise OptionError(what, todo="do not stop the run, or set what remembers to 0")
+        share = self.request.cfg_rescale
+        return open_kin([*chosen, *([rescaling(share)] if share else [])], denoiser.setting)
 
     def _inpainting_channels(self) -> Tensor | None:
         """[1, 5, h, w]: the mask and the latent of the image with the masked part grey; without a mask, all masked."""

@@ -11,7 +11,7 @@ import pytest
 
 import sigmagraft
 
-MIDDLE = {"animate", "samplers", "loras", "controlnet"}
+MIDDLE = {"animate", "samplers", "loras", "controlnet", "guidance"}
 MAY_IMPORT = {
     "core": {"core"},
     **{folder: {"core", folder} for folder in MIDDLE},

@@ -103,7 +103,7 @@ def test_outside_the_interval_the_prompt_is_evaluated_alone(pipe: Pipeline) -> N
     ("settings", "message"),
     [
         ({"guidance": "cfg++", "cfg": 7.0}, r"expected 0 to 3 with guidance cfg\+\+"),
-        ({"guidance": "pag"}, "guidance 'pag'"),
+        ({"guidance": "pak"}, "guidance 'pak'.*pag"),
         ({"cfg_interval": "9-1"}, "cfg_interval '9-1'"),
         ({"sampler": 7}, "sampler 7.*k-diffusion's convention"),
     ],
