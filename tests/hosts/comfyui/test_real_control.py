@@ -1,0 +1,65 @@
+"""Controls and image prompts in a real ComfyUI: they end where the runner ends, beside others, and leave no trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHECKOUT = os.environ.get("SIGMAGRAFT_COMFYUI")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHECKOUT, reason="no ComfyUI named")]
+SAME = 1e-4
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What every check inside the host found."""
+    python = os.environ.get("SIGMAGRAFT_COMFYUI_PYTHON", sys.executable)
+    script, folder = Path(__file__).with_name("control_inside.py"), tmp_path_factory.mktemp("files")
+    ran = subprocess.run(
+        [python, str(script), str(CHECKOUT), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+    )
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("CHECKS ")]
+    assert lines, ran.stderr[-4000:]
+    return json.loads(lines[-1].removeprefix("CHECKS "))
+
+
+def test_every_kind_ends_where_the_runner_ends(found: dict[str, Any]) -> None:
+    walks = {
+        name: value for name, value in found.items() if isinstance(value, float) and " moves" not in name
+    }
+    assert len(walks) > 20
+    assert {name: value for name, value in walks.items() if value > SAME} == {}
+
+
+def test_every_kind_acts(found: dict[str, Any]) -> None:
+    acting = {name: value for name, value in found.items() if " moves" in name}
+    assert len(acting) > 7
+    assert {name: value for name, value in acting.items() if value < 100 * SAME} == {}
+
+
+def test_others_patches_act_too(found: dict[str, Any]) -> None:
+    assert found["others acted"] == ["output", "project", "replace", "wrapper"]
+
+
+def test_nothing_is_left_behind(found: dict[str, Any]) -> None:
+    names = [f"{what} after {when}" for what in ("state", "run") for when in ("a run", "errors")]
+    assert {name: found[name] for name in names} == dict.fromkeys(names, True)
+
+
+def test_what_cannot_be_is_said(found: dict[str, Any]) -> None:
+    said = {name: value for name, value in found.items() if name.startswith("error: ")}
+    assert said["error: two hints for three"].startswith("OptionError: 2 control pictures for 3 images")
+    assert "expected 5" in said["error: another family"]
+    assert "neither image nor hints" in said["error: no image"]
+    assert "needs its image encoder" in said["error: no encoder"]
