@@ -36,6 +36,7 @@ class MotionFile:
     tensors: dict[str, Entry]
     config: MotionConfig
     ignored: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
 
     def build(self, device: torch.device, dtype: torch.dtype) -> Motion:
         """The network with the file's weights. FileError where names or shapes differ, or a weight is NaN."""
@@ -66,7 +67,7 @@ def open_motion(file: str | Path | Checkpoint, heads: int = HEADS) -> MotionFile
         what = f"{len(unknown)} tensors nobody knows, such as {unknown[0]!r}"
         raise FileError(what, checkpoint.source, "a motion module", "this variant is not supported")
     shapes = {name: entry.shape for name, entry in tensors.items()}
-    return MotionFile(checkpoint.source, tensors, sizes_of(shapes, heads), ignored)
+    return MotionFile(checkpoint.source, tensors, sizes_of(shapes, heads), ignored, checkpoint.metadata)
 
 
 def sizes_of(shapes: Shapes, heads: int = HEADS) -> MotionConfig:

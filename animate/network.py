@@ -55,7 +55,7 @@ class MotionConfig:
     @property
     def version(self) -> str:
         """AnimateDiff's name of the kind: v1, v2, v3, sdxl; or what AnimateLCM has, more positions than any."""
-        if len(self.widths) == 3:
+        if len(self.widths) == 3 and not self.middle:
             return "sdxl"
         if self.middle:
             return "v2"
@@ -128,6 +128,3 @@ def check_fit(config: MotionConfig, unet: UNetConfig, source: object = None) -> 
                 f"{there}, as the model has",
                 "give one for the model's family (SD1 or SDXL)",
             )
-    absent = [path for path in room if path != MIDDLE and path not in config.modules]
-    if absent:
-        raise FileError(f"this motion module has none for {absent[0]}", source, "one for each block")

@@ -14,13 +14,14 @@ from ..animate.acting import MotionActing
 from ..animate.free_init import FreeInit
 from ..animate.free_noise import FreeNoise
 from ..animate.network import check_fit
+from ..animate.travel import Between
 from ..controlnet.settings import Control
 from ..core.errors import OptionError
 from ..standalone.conditioning import Conditioning
 from ..standalone.lora_networks import networks_of
 from ..standalone.model import Model
 from .adapting import hooks_for, levels_of_scheduler, sigmas_of
-from .animate_start import Between, again, per_frame, start_noise
+from .animate_start import again, per_frame, start_noise
 from .arguments import RUN, SIZE, START, XL
 from .base import Found
 from .control import CONTROL, WithControls

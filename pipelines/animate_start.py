@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..animate.free_init import FreeInit
 from ..animate.free_noise import FreeNoise
+from ..animate.travel import Between, at_frames, spread
 from ..core.errors import OptionError
 from ..schedulers.draw import Generators, randn
 from ..standalone.conditioning import Conditioning
@@ -20,9 +20,6 @@ from .prompts import Prompter, Words
 
 if TYPE_CHECKING:
     from .animate import ClipPipeline
-
-# (first frame, last frame, the first's embedding, the last's) -> embeddings of all of them
-Between = Callable[[int, int, Tensor, Tensor], Tensor]
 
 
 def start_noise(
@@ -74,40 +71,14 @@ def per_frame(
 def _travelling(
     prompter: Prompter, words: Words, frames: int, negative: bool, between: Between | None
 ) -> Conditioning:
-    texts = _at_frames(words.text, frames)
+    texts = at_frames(words.text, frames)
     found = prompter.one(replace(words, text=list(texts.values())), len(texts), negative)
     places = [*texts]
     return replace(
         found,
-        context=_spread(found.context, places, between or straight),
-        vector=None if found.vector is None else _spread(found.vector, places, straight),
+        context=spread(found.context, places, between),
+        vector=None if found.vector is None else spread(found.vector, places),
     )
-
-
-def _at_frames(text: Any, frames: int) -> dict[int, str]:
-    """{frame: text} from 0 to the last frame. OptionError for frames there are not."""
-    given: Mapping[int, str] = text if isinstance(text, dict) else {0: text or ""}
-    if not all(isinstance(k, int) and isinstance(v, str) for k, v in given.items()):
-        raise OptionError("prompts by frame", expected="a dictionary of frame numbers and texts")
-    if 0 not in given or min(given) < 0 or max(given) >= frames:
-        raise OptionError(f"prompts at frames {sorted(given)}", expected=f"0 and others below {frames}")
-    return dict(sorted({frames - 1: given[max(given)], **given}.items()))
-
-
-def _spread(rows: Tensor, places: Sequence[int], between: Between) -> Tensor:
-    """Rows at `places` (the first 0) -> a row for each frame."""
-    if len(places) == 1:
-        return rows
-    out = rows.new_empty(places[-1] + 1, *rows.shape[1:])
-    for k, (first, last) in enumerate(pairwise(places)):
-        out[first : last + 1] = between(first, last, rows[k : k + 1], rows[k + 1 : k + 2])
-    return out
-
-
-def straight(first: int, last: int, begin: Tensor, end: Tensor) -> Tensor:
-    """On a straight line from one to the other."""
-    share = torch.linspace(0, 1, last - first + 1, device=begin.device, dtype=begin.dtype)
-    return torch.lerp(begin, end, share.reshape(-1, *(1,) * (begin.ndim - 1)))
 
 
 def _repeated(cond: Conditioning, frames: int) -> Conditioning:

@@ -13,6 +13,7 @@ from ..core.family import FAMILIES
 from ..samplers import NoiseLevels, Recording
 from ..samplers.foreign import find_method
 from . import latents
+from .animate import AnimateVerbs
 from .control import Controls
 from .ip_adapter import IPAdapters
 from .ip_adapter_verbs import IPAdapterVerbs
@@ -34,7 +35,7 @@ __all__ = ["Pipeline", "Result", "StepState"]
 _TOLD = ("model", "lora_hashes")  # what a result's settings say of files, which no call takes
 
 
-class Pipeline(LoraVerbs, IPAdapterVerbs):
+class Pipeline(LoraVerbs, IPAdapterVerbs, AnimateVerbs):
     """One loaded model, ready to draw; ``preview`` makes quick pictures of a step's denoised latent.
 
     ``loras`` are the adapters on it: those loaded by name, and those that a prompt's `<lora:name:weight>` asks for.
