@@ -85,8 +85,8 @@ def parser(command: str, description: str) -> Parser:
     add_prompts(made)
     drawing = made.add_argument_group("drawing").add_argument
     add_canvas(drawing)
-    _method(drawing)
-    _noise(drawing)
+    add_method(drawing)
+    add_noise(drawing)
     add_sizes(made)
     add_loras(made)
     add_ip_adapter(made)
@@ -154,7 +154,8 @@ def add_canvas(add: Callable[..., Any]) -> None:
     )
 
 
-def _method(add: Callable[..., Any]) -> None:
+def add_method(add: Callable[..., Any]) -> None:
+    """The sampler and its schedule."""
     add("--steps", type=number(int, 1, 1000), metavar="N", help="1 to 1000; default 20")
     add(
         "--sampler",
@@ -173,7 +174,8 @@ def _method(add: Callable[..., Any]) -> None:
     add_schedule(add)
 
 
-def _noise(add: Callable[..., Any]) -> None:
+def add_noise(add: Callable[..., Any]) -> None:
+    """Of the steps."""
     add(
         "--step-noise",
         type=choice(NOISE),
