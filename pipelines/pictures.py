@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ from urllib.request import urlopen
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..core.errors import FileError, MissingPartError, OptionError
+from ..core.errors import FileError, OptionError
+from ..standalone import clip_files
 from ..standalone.images import open_image
 
 LIMIT = 200 << 20  # bytes of a picture fetched from a URL
@@ -67,54 +67,30 @@ def make_image_grid(
 
 
 def export_to_gif(
-    image: Sequence[Image.Image], output_gif_path: str | os.PathLike[str] | None = None, fps: int = 10
+    image: Sequence[Image.Image], output_gif_path: str | os.PathLike[str] | None = None, fps: float = 10
 ) -> str:
     """Frames as an endless GIF; its path. FileError where it cannot be written."""
-    if not image:
-        raise OptionError("no frames", expected="one picture or more")
-    path = Path(output_gif_path or _temporary(".gif"))
-    data = io.BytesIO()
-    first, *others = image
-    options: dict[str, Any] = {"duration": round(1000 / fps), "loop": 0, "optimize": False}
-    first.save(data, format="GIF", save_all=True, append_images=others, **options)
-    return _published(path, data.getvalue())
+    return _published(Path(output_gif_path or _temporary(".gif")), clip_files.encode(image, "GIF", fps))
 
 
 def export_to_video(
-    video_frames: Sequence[Any], output_video_path: str | os.PathLike[str] | None = None, fps: int = FPS
+    video_frames: Sequence[Any], output_video_path: str | os.PathLike[str] | None = None, fps: float = FPS
 ) -> str:
     """Frames (PIL, or arrays in [0, 1]) as an MP4, through the package av; its path.
 
     MissingPartError without av, FileError where the file cannot be written.
     """
-    try:
-        import av  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise MissingPartError("no package av", todo="pip install av, or use export_to_gif") from None
-    if not len(video_frames):
-        raise OptionError("no frames", expected="one picture or more")
-    frames = [_rgb(frame) for frame in video_frames]
-    data = io.BytesIO()
-    with av.open(data, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps)
-        stream.height, stream.width = (
-            side // 2 * 2 for side in frames[0].shape[:2]
-        )  # the codec halves colours
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            picture = av.VideoFrame.from_ndarray(frame[: stream.height, : stream.width], format="rgb24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
-    return _published(Path(output_video_path or _temporary(".mp4")), data.getvalue())
+    clip_files.codec()
+    data = clip_files.encode([_picture(frame) for frame in video_frames], "MP4", fps)
+    return _published(Path(output_video_path or _temporary(".mp4")), data)
 
 
-def _rgb(frame: Any) -> Any:
+def _picture(frame: Any) -> Image.Image:
     if isinstance(frame, Image.Image):
-        return np.ascontiguousarray(frame.convert("RGB"))
+        return frame
     array = np.asarray(frame)
-    return np.ascontiguousarray(
-        array if array.dtype == np.uint8 else (array * 255).round().clip(0, 255).astype("uint8")
-    )
+    whole = array if array.dtype == np.uint8 else (array * 255).round().clip(0, 255).astype("uint8")
+    return Image.fromarray(whole)
 
 
 def _temporary(suffix: str) -> str:

@@ -51,23 +51,32 @@ class Target:
         return Path(*itertools.takewhile(lambda part: "{" not in part, parts))
 
 
-def target(pattern: str | None, format: str | None = None, quality: int | None = None) -> Target:
-    """Read `--out`, `--format` and `--quality` together. OptionError where they contradict each other."""
+def target(
+    pattern: str | None,
+    format: str | None = None,
+    quality: int | None = None,
+    formats: Mapping[str, str] = FORMATS,
+) -> Target:
+    """Read `--out`, `--format` and `--quality` together. OptionError where they contradict each other.
+
+    ``formats``: extension -> what is written; the first is the usual one.
+    """
+    usual = next(iter(formats))
     pattern = pattern or DEFAULT_PATTERN
     if pattern.endswith(("/", os.sep)) or os.path.isdir(os.path.expanduser(pattern)):
         pattern = os.path.join(pattern, DEFAULT_NAME)
     stem, extension = os.path.splitext(pattern)
     named = extension[1:].lower()
-    if named not in FORMATS:
+    if named not in formats:
         if extension.lower() in _FOREIGN:
-            raise OptionError(f"cannot write {extension} files", "--out", "one of " + ", ".join(FORMATS))
-        stem, extension, named = pattern, f".{format or 'png'}", format or "png"
-    elif format and FORMATS[format] != FORMATS[named]:
+            raise OptionError(f"cannot write {extension} files", "--out", "one of " + ", ".join(formats))
+        stem, extension, named = pattern, f".{format or usual}", format or usual
+    elif format and formats[format] != formats[named]:
         raise OptionError(f"--out says {extension} but --format {format}", todo="give only one of them")
-    if quality is not None and FORMATS[named] == "PNG":
+    if quality is not None and formats[named] == "PNG":
         raise OptionError("PNG has no quality, it is lossless", "--quality", "--format jpeg or webp with it")
     _check_fields(stem)
-    return Target(stem, FORMATS[named], quality, extension)
+    return Target(stem, formats[named], quality, extension)
 
 
 def _check_fields(pattern: str) -> None:

@@ -58,13 +58,18 @@ def save(image: Image.Image, path: Path, target: Target, text: str = "") -> Path
     FileError.
     """
     encoded = io.BytesIO()  # in memory first: Pillow hides the reason when the disk refuses
-    image.save(encoded, target.format, **_encoding(target, text))
+    image.save(encoded, target.format, **encoding(target, text))
+    return write(encoded.getvalue(), path)
+
+
+def write(data: bytes, path: Path) -> Path:
+    """Write a finished file; the path it got, numbered up where `path` was taken. FileError."""
     temporary = path.with_name(f".sigmagraft-{os.getpid()}-{time.monotonic_ns()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "xb") as file:
-                file.write(encoded.getvalue())
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             return _publish(temporary, path)
@@ -116,7 +121,8 @@ def _rename(temporary: Path, final: Path) -> bool:
     return True
 
 
-def _encoding(target: Target, text: str) -> dict[str, Any]:
+def encoding(target: Target, text: str) -> dict[str, Any]:
+    """What Pillow is told to write a format with the parameters `text` inside."""
     if target.format == "PNG":
         info = PngInfo()
         if text:
