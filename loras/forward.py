@@ -42,11 +42,18 @@ class Prepared:
 
 
 class Forward:
-    """The terms on one network. ``parameters`` and ``original`` are by patch key, as in `Fused`."""
+    """The terms on one network. ``layers`` and ``original`` are by patch key, as in `Fused`.
 
-    def __init__(self, layers: Mapping[str, nn.Module], original: Callable[[str], Tensor]) -> None:
+    With ``keep_ranks`` no layer's rank shrinks again: after the largest adapter, any other runs in the same compiled code.
+    """
+
+    def __init__(
+        self, layers: Mapping[str, nn.Module], original: Callable[[str], Tensor], keep_ranks: bool = False
+    ) -> None:
         self.layers = layers
         self.original = original
+        self.keep_ranks = keep_ranks
+        self._ranks: dict[nn.Module, int] = {}
         self._now = Prepared()
 
     def set(self, terms: Mapping[str, Sequence[Term]]) -> None:
@@ -68,8 +75,10 @@ class Forward:
                     slots.append(term.moving)
                 hook.add(parameter, term, slots.index(term.moving), weight)
         values = torch.ones(len(slots))
-        for hook in made.values():
-            hook.finish(values)
+        for layer, hook in made.items():
+            rank = hook.finish(values, self._ranks.get(layer, 0))
+            if self.keep_ranks:
+                self._ranks[layer] = rank
         return Prepared(made, slots, values)
 
     def put(self, prepared: Prepared) -> bool:
@@ -151,10 +160,11 @@ class _Layer:
         change = None if isinstance(delta, BOFT) else delta.delta(weight).to(weight.dtype)
         self.dense.append(_Dense(parameter, term, slot, change, weight))
 
-    def finish(self, slots: Tensor) -> None:
+    def finish(self, slots: Tensor, least: int) -> int:
+        """Stacks the factors, padded to a rank of ``least`` or more; the rank."""
         if self.ups:
             up, down = torch.cat(self.ups, dim=1), torch.cat(self.downs)
-            padding = -up.shape[1] % STEP
+            padding = max(-up.shape[1] % STEP, least - up.shape[1])
             up = F.pad(up, (0, padding)) if up.ndim == 2 else F.pad(up, (0, 0, 0, 0, 0, padding))
             down = F.pad(down, (0, 0) * (down.ndim - 1) + (0, padding))
             self.pair = up.contiguous(), down.contiguous()
@@ -162,6 +172,7 @@ class _Layer:
             self.places += [0] * padding
             self.ups, self.downs = [], []
         self.move(slots)
+        return least if self.pair is None else self.pair[0].shape[1]
 
     def move(self, slots: Tensor) -> None:
         if self.pair is not None:
