@@ -45,7 +45,7 @@ def durations(count: int, fps: float, format: str) -> list[int]:
 
 
 def _gif(text: str, quality: int | None) -> dict[str, Any]:
-    return {"optimize": False, **({"comment": text.encode()[:255]} if text else {})}
+    return {"optimize": False, **({"comment": text.encode()} if text else {})}
 
 
 def _pillow(format: str) -> Callable[[str, int | None], dict[str, Any]]:
