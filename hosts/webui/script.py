@@ -22,6 +22,8 @@ LISTS = ("sampling", "scheduler")  # the host's two dropdowns, by the end of the
 class SigmaGraft(scripts.Script):
     """Options of our samplers and schedules, kept out of the host's own fields, which mean something else."""
 
+    companions: tuple[type, ...] = ()  # scripts that go with it
+
     def title(self) -> str:
         return TITLE
 

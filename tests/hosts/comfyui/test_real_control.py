@@ -14,6 +14,7 @@ import pytest
 CHECKOUT = os.environ.get("SIGMAGRAFT_COMFYUI")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHECKOUT, reason="no ComfyUI named")]
 SAME = 1e-4
+HALF = {"the host's CLIP vision": 2e-3}  # which computes in half precision
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_every_kind_ends_where_the_runner_ends(found: dict[str, Any]) -> None:
         name: value for name, value in found.items() if isinstance(value, float) and " moves" not in name
     }
     assert len(walks) > 20
-    assert {name: value for name, value in walks.items() if value > SAME} == {}
+    assert {name: value for name, value in walks.items() if value > HALF.get(name, SAME)} == {}
 
 
 def test_every_kind_acts(found: dict[str, Any]) -> None:
