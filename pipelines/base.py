@@ -17,7 +17,8 @@ from ..core.errors import FileError, OptionError, nearest
 from ..standalone.folder import COMPONENTS, read_json
 from ..standalone.hub import Hub
 from ..standalone.source import locate
-from .component import refuse_unknown
+from .component import Component, refuse_unknown
+from .offloading import Offloading
 
 # components that some pipelines have, fetched where the repository has them and nobody gave None for them
 EXTRA = ("safety_checker", "depth_estimator")
@@ -34,7 +35,7 @@ class Found:
     variant: str | None
 
 
-class DiffusionPipeline:
+class DiffusionPipeline(Offloading):
     """Base of all pipelines; `DiffusionPipeline.from_pretrained` makes the class that model_index.json names.
 
     Attributes:
@@ -127,8 +128,8 @@ class DiffusionPipeline:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(next(iter(self.networks.values())).parameters()).device
+        """Where it runs."""
+        return next(network.device for network in self.networks.values() if isinstance(network, Component))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -152,6 +153,10 @@ class DiffusionPipeline:
         from ..standalone.memory import choose_device
 
         target = place if isinstance(place, torch.dtype) else choose_device(place)
+        if self.offload is not None and isinstance(target, torch.device):
+            todo = "call remove_all_hooks() first, or leave .to() out"
+            raise OptionError(f"to({place!r}) after enabling offload", type(self).__name__, todo=todo)
+        self.maybe_free_model_hooks()
         for network in self.networks.values():
             network.to(target)
 

@@ -16,6 +16,7 @@ from ..core.safetensors_file import write_safetensors
 from ..schedulers.frozen import FrozenDict
 from ..standalone.folder import read_json
 from ..standalone.hub import Hub
+from ..standalone.offload import Offload
 
 Self = TypeVar("Self", bound="Component")
 STEM = "diffusion_pytorch_model"
@@ -42,10 +43,12 @@ class Component(nn.Module):
 
     Attributes:
         config: frozen; the folder's config.json, or what the sizes say.
+        offload: what brings the weights to the device while they are used, where that is on.
     """
 
     config_name: ClassVar[str] = "config.json"
     folder: ClassVar[str] = ""
+    offload: Offload | None = None
 
     def __init__(self, network: nn.Module, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -59,8 +62,8 @@ class Component(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.network.parameters()).device
+        """Where it runs."""
+        return next(self.network.parameters()).device if self.offload is None else self.offload.device
 
     def num_parameters(self) -> int:
         """How many numbers the weights are."""

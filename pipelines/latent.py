@@ -213,7 +213,7 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
         check_output(call.output_type)
         refuse_attention_arguments(call.cross_attention_kwargs)
         check_told(call.callback_on_step_end_tensor_inputs)
-        with lora_scale(self, call.cross_attention_kwargs):
+        with self.offloaded(), lora_scale(self, call.cross_attention_kwargs):
             return self.finish(call, self.drawn(call, self.sized(call)))
 
     def drawn(self, call: SimpleNamespace, size: tuple[int, int]) -> Tensor:

@@ -108,7 +108,7 @@ class PixelPipeline(DiffusionPipeline):
         x = randn(shape, call.generator, self.device, self.dtype)
         timesteps = set_timesteps(self.scheduler, call.num_inference_steps, self.device)
         further = step_arguments(self.scheduler, call.generator, getattr(call, "eta", 0.0))
-        with self.progress_bar(len(timesteps)) as bar:
+        with self.offloaded(), self.progress_bar(len(timesteps)) as bar:
             for timestep in timesteps:
                 output = self.unet(x, timestep, return_dict=False)[0]
                 x = self.scheduler.step(output, timestep, x, **further, return_dict=False)[0]

@@ -52,6 +52,7 @@ class Loras:
         self.enabled = True
         self.force = False
         self.warn: Callable[[str], None] = logging.getLogger("sigmagraft").warning
+        self.before: Callable[[], Any] = lambda: None  # weights change; an offload takes them off the device
         self._of_run: Acting = []
         self._kept: dict[tuple[Path, float], Bound] = {}
         self._wiring: Wiring | None = None
@@ -198,6 +199,7 @@ class Loras:
         """Brings weights and terms to what is said above. Whatever stops it, the weights are as before."""
         if self._wiring is None and not (self.loaded or self._of_run):
             return
+        self.before()
         wiring = self.wiring
         merged: dict[str, list[tuple[Delta, float]]] = {}
         apart: dict[str, list[Term]] = {}
@@ -252,7 +254,7 @@ def wire(networks: Networks) -> Wiring:
                     layers[key] = layer
     compiled = frozenset(name for name, network in networks.items() if plain(network) is not network)
     fused = Fused(parameters)
-    return Wiring(fused, Forward(layers, fused.original), layers, compiled)
+    return Wiring(fused, Forward(layers, fused.original, bool(compiled)), layers, compiled)
 
 
 def merge_into(merged: dict[str, list[tuple[Delta, float]]], bound: Bound, strength: Strength) -> None:
