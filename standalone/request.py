@@ -173,7 +173,7 @@ class Request:
         settings = {name: getattr(self, name) for name in names.split()}
         settings["sampler"] = find_method(self.sampler).name
         said = [*([] if self.base == "cfg" else [self.base]), *(chosen.text for chosen in self.kin)]
-        settings |= {"guidance": said if self.kin else said[0]} if said else {}
+        settings |= {"guidance": said if len(said) > 1 else said[0]} if said else {}
         if self.cfg_interval is not None:
             settings["cfg_interval"] = self.cfg_interval
         optional = ("loras", "schedule_options", "sigmas", "timesteps", "like", *NOISE, *SIZES)

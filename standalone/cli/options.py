@@ -23,7 +23,6 @@ DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("fp32", "fp16", "bf16", "float32", "float16", "bfloat16")
 PREDICTIONS = ("eps", "v", "x0", "flow", "edm")
 NOISE = ("cpu", "device", "nv")
-GUIDANCE = ("cfg", "cfg++")
 
 DEFAULTS: dict[str, Any] = {
     "model": "bundled",
@@ -204,9 +203,10 @@ def _guidance(add: Callable[..., Any]) -> None:
     )
     add(
         "--guidance",
-        type=choice(GUIDANCE),
+        action="append",
         metavar="NAME",
-        help="cfg (default) or cfg++, whose --cfg is 0 to 3",
+        help="cfg (default) or cfg++, whose --cfg is 0 to 3; others, see `sigmagraft guidances`; "
+        "NAME:option=value,... sets options; may be repeated",
     )
     add(
         "--cfg-rescale",

@@ -23,7 +23,6 @@ _TEXTS = (
     *_PATHS,
     "prompt",
     "negative",
-    "guidance",
     "cfg_interval",
     "sampler",
     "schedule",
@@ -65,14 +64,22 @@ def settings_of(args: Namespace) -> tuple[Settings, list[str]]:
         _drop(recorded, "options", "schedule", "schedule_options", "step_noise", "noise_type")
     _drop_steps(given, recorded)
     _drop_ways(given, recorded)
-    if given.get("guidance", recorded.get("guidance", "cfg")) != recorded.get("guidance", "cfg"):
-        recorded.pop("cfg", None)  # it means something else there
+    if "guidance" in given:
+        given["guidance"] = given["guidance"][0] if len(given["guidance"]) == 1 else given["guidance"]
+        if _base(given) != _base(recorded):
+            recorded.pop("cfg", None)  # it means something else there
     settings = DEFAULTS | filled(recorded | given)
     settings["options"] = recorded.get("options", {}) | options
     settings["named_options"] = named
     if schedule_options := recorded.get("schedule_options", {}) | schedule_options:
         settings["schedule_options"] = schedule_options
     return settings, notes
+
+
+def _base(settings: Settings) -> bool:
+    """Whether the guidance is cfg++."""
+    said = settings.get("guidance", [])
+    return "cfg++" in ([said] if isinstance(said, str) else said)
 
 
 def _recorded(given: Settings) -> tuple[Settings, list[str]]:
@@ -159,6 +166,10 @@ def _fits(name: str, value: Any) -> bool:
         return isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value)
     if name in _LISTS:
         return isinstance(value, list) and all(type(number) in (int, float) for number in value)
+    if name == "guidance":
+        return isinstance(value, str) or (
+            isinstance(value, list) and all(isinstance(one, str) for one in value)
+        )
     if name == control_options.NAME:
         return control_options.usable(value)
     if name == ip_adapter_options.NAME:
