@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +14,6 @@ from .lowrank import LowRank
 Change = tuple[Delta, float]
 Changes = Mapping[str, Sequence[Change]]
 _CHUNK = 1 << 19  # values of a weight that are worked on at a time
-_LARGE = 32 << 20  # bytes from which the C library asks the system for each piece of memory anew
-_HUGE = hasattr(mmap, "MADV_HUGEPAGE")
 _NARROW = (torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)  # a merge may leave their range
 
 
@@ -102,7 +98,7 @@ def merged(weight: Tensor, changes: Sequence[Change], out: Tensor | None = None,
 
     It is written into ``out`` where that is given. FileError where it leaves the dtype's range.
     """
-    result = fresh(weight) if out is None else out
+    result = torch.empty_like(weight) if out is None else out
     pair = _stacked(changes, weight)
     if pair is not None:
         _add_product(result, weight, *pair)
@@ -150,17 +146,6 @@ def _add_all(result: Tensor, weight: Tensor, changes: Sequence[Change]) -> None:
         delta.add_to(total, exact, strength)
     if not direct:
         result.copy_(total)
-
-
-def fresh(like: Tensor) -> Tensor:
-    """Memory for a tensor like this one; much of it in large pages, which the system hands out several times faster."""
-    size = like.numel() * like.dtype.itemsize
-    if size < _LARGE or like.device.type != "cpu" or not like.is_contiguous() or not _HUGE:
-        return torch.empty_like(like)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):  # a kernel without them
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=like.dtype).view(like.shape)
 
 
 def in_range(result: Tensor, key: str) -> Tensor:

@@ -94,6 +94,17 @@ def test_terms_of_ranks_that_pad_to_one_share_code_whatever_their_strength(two: 
     two.answer()
 
 
+def test_after_the_largest_rank_smaller_ones_share_its_code(two: Compiled) -> None:
+    for forward in two.forward:
+        forward.keep_ranks = True
+    seen = []
+    for rank in (4, 13, 4, 16, 1):
+        _put(two, rank)
+        two.answer()
+        seen.append(two.counter.frame_count)
+    assert seen == [1, 2, 2, 2, 2]
+
+
 def test_layers_that_get_their_first_term_are_told_of(two: Compiled) -> None:
     """Compiled code does not notice them: who compiled it must compile anew."""
     two.answer()

@@ -68,7 +68,6 @@ def test_a_merged_weight_is_the_sum_rounded_once(
     small = Small(dtype)
     if pieces:
         monkeypatch.setattr(fuse, "_CHUNK", 1000)
-        monkeypatch.setattr(fuse, "_LARGE", 4096)
         small.networks["unet"].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     a, c = small.load(paths[0]), small.load(paths[2])
     originals = {key: small.parameters[key].detach().double().clone() for key in a.deltas}
