@@ -44,7 +44,8 @@ class Prepared:
 class Forward:
     """The terms on one network. ``layers`` and ``original`` are by patch key, as in `Fused`.
 
-    With ``keep_ranks`` no layer's rank shrinks again: after the largest adapter, any other runs in the same compiled code.
+    With ``keep_ranks`` no layer's rank shrinks again: after the largest adapter, every other runs in the same compiled
+    code.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ from .lowrank import LowRank
 Change = tuple[Delta, float]
 Changes = Mapping[str, Sequence[Change]]
 _CHUNK = 1 << 19  # values of a weight that are worked on at a time
+_SAFE = 1e30
 _NARROW = (torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)  # a merge may leave their range
 
 
@@ -100,11 +101,16 @@ def merged(weight: Tensor, changes: Sequence[Change], out: Tensor | None = None,
     """
     result = torch.empty_like(weight) if out is None else out
     pair = _stacked(changes, weight)
-    if pair is not None:
-        _add_product(result, weight, *pair)
-    else:
+    if pair is None:
         _add_all(result, weight, changes)
-    return in_range(result, key)
+        return in_range(result, key)
+    _add_product(result, weight, *pair)
+    return result if result.dtype not in _NARROW and _is_small(*pair) else in_range(result, key)
+
+
+def _is_small(up: Tensor, down: Tensor) -> bool:
+    """Whether no product of these factors can leave the range of fp32, nor of bf16 which is the same."""
+    return float(up.abs().max() * down.abs().max()) * up.shape[1] < _SAFE
 
 
 def _stacked(changes: Sequence[Change], weight: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -150,7 +156,7 @@ def _add_all(result: Tensor, weight: Tensor, changes: Sequence[Change]) -> None:
 
 def in_range(result: Tensor, key: str) -> Tensor:
     """A merged weight as it is. FileError where it left the range of its dtype."""
-    if result.dtype in _NARROW and not _finite(result):
+    if not _finite(result):
         raise FileError(
             f"with these adapters {key} leaves the range of {str(result.dtype).removeprefix('torch.')}",
             todo="lower their weights or load the model in bf16 or fp32",

@@ -23,6 +23,7 @@ HEADERS = (
     (r"(?i)sd3|stable-diffusion-v?3", "Stable Diffusion 3"),
 )
 FOREIGN = (
+    (r"motion_modules", "AnimateDiff's motion modules"),
     (r"(double|single)_blocks|single_transformer_blocks", "Flux"),
     (r"joint_blocks", "Stable Diffusion 3"),
     (r"^(lora_)?transformer[._]", "a diffusion transformer (Flux, SD3 and others)"),

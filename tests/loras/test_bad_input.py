@@ -67,6 +67,8 @@ def _two_adapters(tensors: Tensors) -> None:
         tensors[f"{name}.lora_B.{adapter}.weight"] = torch.ones(32, 4)
 
 
+_MOTION = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"
+_MOTION += ".processor.to_q_lora"
 BAD: dict[str, tuple[Callable[[Tensors], None], str]] = {
     "NaN": (
         _set(f"{MIDDLE}.lora_up.weight", torch.full((64, 4), torch.nan)),
@@ -95,8 +97,8 @@ BAD: dict[str, tuple[Callable[[Tensors], None], str]] = {
     "LLLite": (lambda t: _only(t, ["lllite_unet_x.down.weight"]), "this is a ControlNet-LLLite"),
     "IP-Adapter": (lambda t: _only(t, ["ip_adapter.1.to_k_ip.weight"]), "this is an IP-Adapter"),
     "motion LoRA": (
-        lambda t: _only(t, ["down_blocks.0.motion_modules.0.x.processor.to_q_lora.down.weight"]),
-        "this is an AnimateDiff motion LoRA",
+        lambda t: _only(t, [f"{_MOTION}.{side}.weight" for side in ("up", "down")]),
+        "this is an adapter for AnimateDiff's motion modules",
     ),
     "checkpoint": (
         lambda t: _only(t, ["model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.x.weight"]),
@@ -120,6 +122,25 @@ def test_a_bad_file_changes_nothing(kind: str, tmp_path: Path) -> None:
         small.fuse(small.load(path))
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert small.hashes() == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("family", ["factors", "difference"])
+def test_finite_tensors_whose_change_is_not_are_refused(
+    family: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    tensors = good()
+    if family == "factors":
+        tensors[f"{MIDDLE}.lora_up.weight"] = torch.full((64, 4), 1e20)
+        tensors[f"{MIDDLE}.lora_down.weight"] = torch.full((4, 64), 1e20)
+    else:
+        tensors[f"{MIDDLE}.diff"] = torch.full((64, 64), 3e38)
+    small = Small(dtype)
+    before = small.hashes()
+    bound = small.load(write(tmp_path / "a.safetensors", tensors))
+    with pytest.raises(FileError, match="leaves the range of"):
+        small.fuse(bound, 2.0)
     assert small.hashes() == before
 
 
