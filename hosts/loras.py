@@ -141,7 +141,9 @@ def by_name(name: str, files: Iterable[str]) -> str:
         if found:
             return found[0]
     hint = (
-        nearest(name, [Path(file).stem for file in listed]) if listed else "put it into the folder of LoRAs"
+        nearest(name, [Path(file.replace("\\", "/")).stem for file in listed])
+        if listed
+        else "put it into the folder of LoRAs"
     )
     raise FileError("no such LoRA", name, todo=hint)
 
