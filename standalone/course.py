@@ -65,7 +65,7 @@ def course_of(request: Request, spec: SamplerSpec, levels: NoiseLevels, model: M
 def own_start(request: Request, sigma: float, levels: NoiseLevels) -> tuple[float, float]:
     """alpha * init + sigma * noise; without an image noise of the deviation that x has there."""
     alpha = levels.alpha(sigma)
-    return alpha, math.hypot(alpha, sigma) if request.image is None else sigma
+    return alpha, math.hypot(alpha, sigma) if not request.redraws else sigma
 
 
 def _listed(request: Request) -> bool:

@@ -19,7 +19,7 @@ from ..schedulers import spacing
 from .course import Course
 from .folder import read_json
 from .like import Like
-from .steps import USUAL_STEPS
+from .steps import USUAL_STEPS, whole_steps
 
 if TYPE_CHECKING:
     from .model import Model, ModelInfo
@@ -99,10 +99,11 @@ def diffusers_course(
     scheduler = _scheduler(request, spec, levels, model)
     if scheduler is None:
         return None
-    scheduler.set_timesteps(request.steps)
+    scheduler.set_timesteps(whole_steps(request))
     plan, options = scheduler.laid
     space = plan.space
     begin = _begin(request.steps, request.strength) if request.image is not None else 0
+    begin = whole_steps(request) - request.steps if request.second is not None else begin
     ratios = [min(space.ratio(sigma), levels.sigma_max) for sigma in plan.sigmas]
     known = {min(space.ratio(each.sigma), levels.sigma_max): each.time for each in plan.evaluations}
     unit = not space.scaled and not levels.is_flow
@@ -185,7 +186,7 @@ def _begin(steps: int, strength: float) -> int:
 
 def _start(request: Request, sigma: float, initial: float, levels: NoiseLevels) -> tuple[float, float]:
     """`initial` is what unit noise is multiplied by; 0: the latent is of unit variance."""
-    if request.image is not None:
+    if request.redraws:
         return levels.alpha(sigma), sigma
     return 0.0, initial or math.hypot(levels.alpha(sigma), sigma)
 

@@ -13,13 +13,12 @@ from .course import Course
 from .course_timesteps import lcm_levels, timestep_course
 from .like import Like
 from .single import Table, places, singles
-from .steps import USUAL_STEPS, fitted_options, own_list
+from .steps import NEARLY_ALL, USUAL_STEPS, fitted_options, own_list, whole_steps
 
 if TYPE_CHECKING:
     from .model import Model
     from .request import Request
 
-NEARLY_ALL = 0.999  # A1111's strength at most
 WHOLE = 0.9999  # ComfyUI's denoise above which nothing is left out
 CLOSE = 1e-5  # how near to the model's largest sigma ComfyUI takes for it
 
@@ -59,8 +58,8 @@ def _sigmas(
     """(the sigmas a tree spans, in single precision: in A1111 the whole schedule's; those that are walked)."""
     own = own_list(request, levels)
     if own is not None:
-        return own, _last_steps(like, request, own) if request.image is not None else own
-    steps = request.steps or USUAL_STEPS
+        return own, _last_steps(like, request, own) if request.redraws else own
+    steps = whole_steps(request)
     if request.image is not None and like.course == "comfyui" and request.strength <= WHOLE:
         steps = int(steps / request.strength)
     name = like.schedule_for(spec.name, request.schedule, spec.default_schedule)
@@ -74,14 +73,14 @@ def _sigmas(
         del whole[-2], single[-2]
     if spec.name == "restart" and request.steps is not None and request.steps >= 20:  # A1111's own ramp
         whole = schedule("karras", steps, levels, sigma_max=whole[0], sigma_min=whole[-2])
-    walk = _last_steps(like, request, whole) if request.image is not None else whole
+    walk = _last_steps(like, request, whole) if request.redraws else whole
     return single[-len(walk) :] if like.course == "comfyui" else single, walk
 
 
 def _last_steps(like: Like, request: Request, whole: list[float]) -> list[float]:
     """What strength leaves: in A1111 one step more than its share, in ComfyUI all the steps asked for."""
     steps = request.steps or len(whole) - 1
-    if like.course == "comfyui":
+    if like.course == "comfyui" or request.second is not None:
         return whole[-(steps + 1) :]
     return whole[max(steps - int(min(request.strength, NEARLY_ALL) * steps) - 1, 0) :]
 
@@ -101,7 +100,7 @@ def _ended(like: Like, course: Course, request: Request, spec: SamplerSpec) -> C
             options = {**options, "order": max(min(3, len(walk) - 2), 1)}
     if spec.name in ("dpm_fast", "dpm_adaptive") and len(walk) > 2:
         first, last, steps = walk[0], walk[-1] or walk[-2], len(walk) - 1
-        if like.course == "webui" and request.image is None:
+        if like.course == "webui" and not request.redraws:
             first, last = course.levels.sigma_max, course.levels.sigma_min
         walk = [first * (last / first) ** (step / steps) for step in range(steps)] + [last]
     return replace(course, sigmas=walk, options=options)

@@ -12,13 +12,13 @@ from ..core.errors import OptionError
 from ..samplers import SCHEDULES, NoiseLevels, SamplerSpec
 from ..samplers.levels import DiscreteLevels
 from .course import Course
+from .steps import NEARLY_ALL, whole_steps
 
 if TYPE_CHECKING:
     from .request import Request
 
 OWN = "ddim_uniform@comfyui"  # A1111's DDIM too: the timesteps that these samplers go by, whatever is said
 ORIGINAL_STEPS = 50  # of latent consistency models
-NEARLY_ALL = 0.999
 
 
 def lcm_levels(levels: DiscreteLevels) -> tuple[DiscreteLevels, int]:
@@ -37,11 +37,12 @@ def timestep_course(
     """
     if not isinstance(levels, DiscreteLevels) or _named(request):
         return None
-    steps = request.steps or 1
+    steps = whole_steps(request)
     places = [min(place + 1, 999) for place in range(0, 1000, max(1000 // steps, 1))]
     at = None
-    if request.image is not None:
+    if request.redraws:
         kept = int(min(request.strength, NEARLY_ALL) * steps)
+        kept = kept if request.second is None else (request.steps or steps) - 1
         if kept < 2:
             raise OptionError(f"strength {request.strength}", f"sampler {spec.name}", "two steps or more")
         at, places = levels.sigmas[places[kept]], places[:kept]

@@ -28,7 +28,9 @@ def split(guidance: str | Sequence[str]) -> tuple[str, list[Chosen]]:
     for text in texts:
         name = text.partition(":")[0]
         if text not in BASES and name not in GUIDANCES:
-            raise OptionError(f"guidance {name!r}", todo=nearest(name, (*BASES, *GUIDANCES.names())))
+            raise OptionError(
+                f"guidance {name!r}", "--guidance", todo=nearest(name, (*BASES, *GUIDANCES.names()))
+            )
     return (bases or ["cfg"])[0], read_guidances(text for text in texts if text not in BASES)
 
 

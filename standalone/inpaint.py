@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image, ImageChops, ImageFilter
 from torch import Tensor
 
+_LEAST = 1 / 255  # what is black in the mask is never repainted
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 
@@ -28,6 +29,12 @@ class Region:
         full = self.original.copy()
         full.paste(painted.resize((right - left, bottom - top), Image.Resampling.LANCZOS), (left, top))
         return Image.composite(full, self.original, self.original_mask)
+
+    def softened(self) -> Region:
+        """The same pasted wherever the mask is not near to black: its grey has had its effect while drawing."""
+        return replace(
+            self, original_mask=self.original_mask.point([min(4 * value, 255) for value in range(256)])
+        )
 
 
 def region(
@@ -70,6 +77,11 @@ def latent_mask(mask: Image.Image, height: int, width: int) -> Tensor:
     return torch.nn.functional.adaptive_max_pool2d(pixel_mask(mask), (height, width))
 
 
+def soft_mask(mask: Image.Image, height: int, width: int) -> Tensor:
+    """[1, 1, height, width] in [0, 1]: the mean of each latent pixel."""
+    return torch.nn.functional.adaptive_avg_pool2d(pixel_mask(mask), (height, width))
+
+
 def pixel_mask(mask: Image.Image) -> Tensor:
     """[1, 1, H, W] in [0, 1]."""
     pixels = torch.frombuffer(bytearray(mask.tobytes()), dtype=torch.uint8)
@@ -89,5 +101,38 @@ class KeepOutside:
         self.denoise, self.mask, self.init, self.noised = denoise, mask, init, noised
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
-        denoised = self.denoise(torch.lerp(self.noised(sigma), x, self.mask), sigma)
-        return torch.lerp(self.init, denoised, self.mask)
+        mask = self.at(sigma)
+        denoised = self.denoise(torch.lerp(self.noised(sigma), x, mask), sigma)
+        return torch.lerp(self.init, denoised, mask)
+
+    def at(self, sigma: float) -> Tensor:
+        """The mask at a sigma."""
+        return self.mask
+
+
+class Differential(KeepOutside):
+    """Soft inpainting (differential diffusion, arXiv:2306.00950): how grey the mask is says how much is repainted.
+
+    A pixel of m is free in the last m of the walk, as time goes in training: where m is no less than
+    (t - t_last) / (t_first - t_last).
+    """
+
+    def __init__(
+        self,
+        denoise: Callable[[Tensor, float], Tensor],
+        mask: Tensor,
+        init: Tensor,
+        noised: Callable[[float], Tensor],
+        share: Callable[[float], float],
+    ) -> None:
+        super().__init__(denoise, mask, init, noised)
+        self.share = share
+
+    def at(self, sigma: float) -> Tensor:
+        return (self.mask >= max(min(self.share(sigma), 1.0), _LEAST)).to(self.mask)
+
+
+def share_of_time(timestep: Callable[[float], float], sigmas: Sequence[float]) -> Callable[[float], float]:
+    """sigma -> 1 where the walk begins, falling with the timestep to 0 where it ends."""
+    first, last = timestep(sigmas[0]), timestep(sigmas[-1]) if sigmas[-1] > 0.0 else 0.0
+    return lambda sigma: (timestep(sigma) - last) / max(first - last, 1e-9)

@@ -51,7 +51,7 @@ SEED: Kind = ("an integer, or one for each image", lambda value: _integer(value)
 KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("prompt", "negative", "guidance"), TEXTS),
     **dict.fromkeys(("steps", "batch", "clip_skip", "only_masked", "ensd"), INTEGER),
-    **dict.fromkeys(("cfg", "cfg_rescale", "strength", "mask_blur", "aesthetic_score"), NUMBER),
+    **dict.fromkeys(("cfg", "cfg_rescale", "strength", "mask_blur", "aesthetic_score", "switch"), NUMBER),
     **dict.fromkeys(
         ("cfg_interval", "schedule", "emphasis", "noise", "step_noise", "noise_type", "like"),
         TEXT,
@@ -61,6 +61,7 @@ KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("options", "schedule_options"), OPTIONS),
     **dict.fromkeys(("image", "mask"), PICTURE),
     "seed": SEED,
+    "soft": ("true or false", lambda value: isinstance(value, bool)),
     "loras": ("a list of texts", _all(_text)),
 }
 

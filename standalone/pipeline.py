@@ -15,6 +15,7 @@ from ..samplers.foreign import find_method
 from . import latents
 from .animate import AnimateVerbs
 from .control import Controls
+from .hires import Hires, hires
 from .ip_adapter import IPAdapters
 from .ip_adapter_verbs import IPAdapterVerbs
 from .levels import levels_of
@@ -26,6 +27,7 @@ from .lora_verbs import LoraVerbs
 from .memory import choose_device, choose_dtype, memory_errors, prefer_layout, vae_dtype
 from .model import Model, ModelInfo
 from .preview import LatentPreview
+from .refiner import check_refiner
 from .request import Request
 from .run import Result, Run, StepState
 from .singly import singly
@@ -48,6 +50,7 @@ class Pipeline(LoraVerbs, IPAdapterVerbs, AnimateVerbs):
         self.ip_adapters = IPAdapters(model)
         self.controls = Controls(model)
         self.loras = Loras(lambda: networks_of(model), FAMILIES[model.info.family].label)
+        self._refiners: dict[str, Pipeline] = {}
         self.preview = LatentPreview(lambda pixels: latents.encode(model, pixels), model.vae.factor)
 
     @property
@@ -104,16 +107,18 @@ class Pipeline(LoraVerbs, IPAdapterVerbs, AnimateVerbs):
         """Pictures for ``prompt``, one for each of ``batch`` or of a list of prompts.
 
         ``settings`` are the fields of ``Request``: negative, size (width, height), steps, cfg (0 and 1: the prompt
-        alone, one evaluation a step), guidance ("cfg" or "cfg++"), cfg_interval ("0.3-5.4" in sigma, "20%-80%" of the
-        steps), cfg_rescale, sampler (a name, or a function in k-diffusion's convention), options (its own), schedule
-        with schedule_options, or sigmas or timesteps (your own falling list), seed (image k of a batch has seed + k),
-        batch, image and strength, mask (white is repainted), mask_blur, only_masked (pixels around the mask),
-        clip_skip, original_size, crop, target_size and aesthetic_score (SDXL's, pixels), emphasis, noise, step_noise,
-        noise_type and ensd, like ("a1111", "forge", "comfyui", "diffusers": what is not given is as that system has
-        it), loras (texts as in `<lora:...>`), control and ip_adapter (texts or tables, see docs/controlnet.md and
-        docs/ip-adapter.md). ``callback`` is told of every step, ``decoded`` of every picture; what they raise ends
-        the run. With ``stop_at`` the run ends after as many steps in ``recording``, which can be saved and given to
-        ``resume``. OptionError for a setting that cannot work, OutOfMemory with what to lower.
+        alone, one evaluation a step), guidance ("cfg" or "cfg++", and others such as "pag:scale=3"), cfg_interval
+        ("0.3-5.4" in sigma, "20%-80%" of the steps), cfg_rescale, sampler (a name, or a function in k-diffusion's
+        convention), options (its own), schedule with schedule_options, or sigmas or timesteps (your own falling list),
+        seed (image k of a batch has seed + k), batch, image and strength, mask (white is repainted), mask_blur,
+        only_masked (pixels around the mask), soft (the mask's grey says how much is repainted), hires (a scale, or a
+        dictionary, see docs/command-line.md), refiner (a Pipeline, or its source) and switch (the base's share of the
+        steps), clip_skip, original_size, crop, target_size and aesthetic_score (SDXL's, pixels), emphasis, noise,
+        step_noise, noise_type and ensd, like ("a1111", "forge", "comfyui", "diffusers": what is not given is as that
+        system has it), loras (texts as in `<lora:...>`), control and ip_adapter (texts or tables, see
+        docs/controlnet.md and docs/ip-adapter.md). ``callback`` is told of every step, ``decoded`` of every picture;
+        what they raise ends the run. With ``stop_at`` the run ends after as many steps in ``recording``, which can be
+        saved and given to ``resume``. OptionError for a setting that cannot work, OutOfMemory with what to lower.
         """
         if stop_at is not None and recording is None:
             raise OptionError("stop_at without a recording", todo="give recording=Recording() and save it")
@@ -122,13 +127,40 @@ class Pipeline(LoraVerbs, IPAdapterVerbs, AnimateVerbs):
                 raise OptionError(f"{name} {function!r:.80}", expected="a function")
         request = Request.of(prompt, self.with_image_prompts(settings))
         request.resolve(self.info, self.model.vae.factor)
+        if request.hires is not None:
+            Hires.read(request.hires).target((request.width, request.height), self.model.vae.factor)
         with memory_errors(
             f"drawing {request.width}x{request.height}, batch {request.batch}", self.model.device
         ):
             alone = find_method(request.sampler).adaptive or differ(request.prompts())
             if request.batch > 1 and alone:
                 return singly(self, request, callback, decoded=decoded, recording=recording)
+            return self.drawn(request, callback, decoded, recording, stop_at)
+
+    def drawn(
+        self,
+        request: Request,
+        callback: Callable[[StepState], None] | None = None,
+        decoded: Callable[[int], None] | None = None,
+        recording: Recording | None = None,
+        stop_at: int | None = None,
+    ) -> Result:
+        """A resolved request in one pass, or with hires fix in two."""
+        if request.hires is None:
             return Run(self, request, recording, stop_at).result(callback, decoded)
+        if recording is not None:
+            raise OptionError("a run with hires is not to be stopped", todo="leave out one of the two")
+        return hires(self, request, callback, decoded)
+
+    def refiner(self, source: Pipeline | str | Path) -> Pipeline:
+        """The model that takes over at the end of a run, kept until another is asked for."""
+        if isinstance(source, Pipeline):
+            made = source
+        elif (made := self._refiners.get(str(source))) is None:
+            made = Pipeline.load(source, device=self.model.device, dtype=self.model.dtype)
+            self._refiners = {str(source): made}
+        check_refiner(self, made)
+        return made
 
     def resume(self, recording: Recording, **more: Any) -> Result:
         """Goes on with a run that was stopped: the same pixels as if it had not been.

@@ -73,6 +73,7 @@ class Request:
     mask: Image.Image | None = None
     strength: float = 0.75
     mask_blur: float = 4.0
+    soft: bool = False  # the mask's grey says how much is repainted
     only_masked: int | None = None
     clip_skip: int | None = None
     original_size: tuple[int, int] | None = None  # SDXL's: of the picture it should look like, width, height
@@ -84,6 +85,9 @@ class Request:
     step_noise: str | None = None  # as `noise`
     noise_type: str | None = None  # the sampler's own
     ensd: int = 0  # added to the seeds of the steps' noise (A1111's "eta noise seed delta")
+    hires: Any = None  # a second pass, see hires.py
+    refiner: Any = None  # a Pipeline, or what to load it from, that takes over after `switch` of the steps
+    switch: float = 0.8
     like: str | None = None  # the system whose ways fill in what is not given, see like.py
     width: int = field(init=False, default=0)
     height: int = field(init=False, default=0)
@@ -123,12 +127,15 @@ class Request:
         self.cfg = check_guidance(self.guidance, self.cfg, self.cfg_interval)
         _within("mask_blur", self.mask_blur, 0.0, 256.0)
         _within("clip_skip", self.clip_skip or 1, 1, 32)
+        _within("switch", self.switch, 0.0, 1.0)
         self._resolve_image()
         self.size = _size(self.size or self._native(info, factor), factor)
         self.width, self.height = self.size
         self.seeds = _seeds(self.seed, self.batch)
 
     def _resolve_image(self) -> None:
+        if self.hires is not None and self.image is not None:
+            raise OptionError("hires with an image", todo="redraw the image at the larger size instead")
         if self.image is None:
             if self.mask is not None:
                 raise OptionError("a mask without an image", todo="give the image to repaint as well")
@@ -148,6 +155,11 @@ class Request:
             return info.native_size, info.native_size
         width, height = self.image.size
         return max(width // factor, 1) * factor, max(height // factor, 1) * factor
+
+    @property
+    def redraws(self) -> bool:
+        """Whether it starts from a picture, not from noise alone."""
+        return self.image is not None or self.second is not None
 
     @property
     def base(self) -> str:
@@ -186,6 +198,13 @@ class Request:
             settings["ip_adapter"] = [one.recorded for one in self.ip_adapter]
         if self.image is not None:
             settings["strength"] = self.strength
+        if self.hires is not None:
+            settings["hires"] = self.hires
+        if self.refiner is not None:
+            source = self.refiner if isinstance(self.refiner, str) else self.refiner.model.source
+            settings |= {"refiner": source, "switch": self.switch}
+        if self.soft:
+            settings["soft"] = True
         if self.mask is not None:
             settings |= {"mask_blur": self.mask_blur, "only_masked": self.only_masked}
         return settings

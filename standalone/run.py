@@ -28,6 +28,7 @@ from .guidance_weight import weight_of
 from .lora_run import following, put_in
 from .noise_settings import noise_of_steps, start_noise
 from .prompt_run import Speech
+from .refiner import Denoise, refined
 from .request import Request
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Run:
         shape = (self.model.info.latent_channels, request.height // factor, request.width // factor)
         self.noise = start_noise(request, shape, self.model.device)
         self.speech = Speech(self.model, request, pipe.embeddings)
+        self.refiner = pipe.refiner(request.refiner) if request.refiner is not None else None
         self.region = self._region()
 
     def result(
@@ -135,10 +137,13 @@ class Run:
         if request.image is None or request.mask is None:
             return None
         size = (request.width, request.height)
-        return inpaint.region(request.image, request.mask, size, request.mask_blur, request.only_masked)
+        region = inpaint.region(request.image, request.mask, size, request.mask_blur, request.only_masked)
+        return region.softened() if request.soft else region
 
     def _init_latent(self) -> Tensor | None:
         """The image's scaled latent [1, z, h, w]; with a mask, of the region that is repainted."""
+        if self.request.second is not None:
+            return self.request.second.latents
         image = self.region.image if self.region else self.request.image
         return None if image is None else self._encode(latents.to_tensor(self._fitted(image)))
 
@@ -153,24 +158,46 @@ class Run:
         """The image at ``sigma``: alpha * init + sigma * noise."""
         return torch.add(init * self.levels.alpha(sigma), noise, alpha=sigma)
 
-    def _denoise(self, init: Tensor | None, start: Tensor) -> Callable[[Tensor, float], Tensor]:
+    def _denoise(self, init: Tensor | None, start: Tensor) -> Denoise:
         """Denoiser and guidance on the encoded prompts; with a mask, what lies outside it held to the image."""
-        request = self.request
         denoiser = self.denoiser()
         denoiser.told = self.course.told
         denoiser.concat = self._inpainting_channels()
         adapters = [*self.adapters, *self.controls.for_run(self, start)]
         denoiser.hooks = following(self.loras, hooks_of(adapters), self.sigmas)
         begin = len(self.recording.answers) if self.recording is not None else 0
-        weight = weight_of(request, self.spec, self.sigmas, self.levels, self.course.options, begin)
-        told = self.speech.told(self.sigmas, self.spec.name, begin)
-        if weight == 0.0 and not self.speech.alone:
+        denoise = self._guided(denoiser, self.speech, begin)
+        if self.refiner is not None:
+            denoise = refined(self, denoise, self.refiner, begin)
+        return (
+            denoise if self.region is None or init is None else self._kept(denoise, self.region, init, start)
+        )
+
+    def _guided(self, denoiser: Denoiser, speech: Speech, done: int) -> Denoise:
+        """Guidance on a denoiser, after so many evaluations of the walk."""
+        request = self.request
+        weight = weight_of(request, self.spec, self.sigmas, self.levels, self.course.options, done)
+        told = speech.told(self.sigmas, self.spec.name, done)
+        if weight == 0.0 and not speech.alone:
             weight = 1.0  # no guidance: the parts of a prompt add up as they are
-        denoise = guiding(denoiser, told, weight, self._kin(denoiser), self.sigmas)
-        if self.region is None or init is None:
-            return denoise
-        mask = inpaint.latent_mask(self.region.mask, *init.shape[-2:]).to(init.device)
-        return inpaint.KeepOutside(denoise, mask, init, partial(self._noised, init, start))
+        return guiding(denoiser, told, weight, self._kin(denoiser), self.sigmas)
+
+    def guided_by(self, other: Pipeline, done: int) -> Denoise:
+        """The same by another model, without adapters."""
+        model = other.model
+        denoiser = Denoiser(model.unet, other.levels, model.info.prediction, model.dtype)
+        denoiser.told = self.course.told
+        return self._guided(denoiser, Speech(model, self.request, other.embeddings), done)
+
+    def _kept(self, denoise: Denoise, region: inpaint.Region, init: Tensor, start: Tensor) -> Denoise:
+        """What lies outside the mask held to the image."""
+        noised, size = partial(self._noised, init, start), init.shape[-2:]
+        if not self.request.soft:
+            mask = inpaint.latent_mask(region.mask, *size).to(init.device)
+            return inpaint.KeepOutside(denoise, mask, init, noised)
+        share = inpaint.share_of_time(self.levels.timestep, self.sigmas)
+        mask = inpaint.soft_mask(region.mask, *size).to(init.device)
+        return inpaint.Differential(denoise, mask, init, noised, share)
 
     def _kin(self, denoiser: Denoiser) -> list[Kin]:
         """What changes how the prompt pulls. OptionError where it cannot be stopped with the run."""

@@ -12,7 +12,7 @@ from ..core.errors import OptionError
 from .control_text import alone as control_alone
 from .ip_adapter import alone
 from .request import Request
-from .run import Result, Run
+from .run import Result
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -31,7 +31,7 @@ def singly(pipe: Pipeline, request: Request, callback: Callable[[Any], None] | N
     decoded = more.pop("decoded")
     results = []
     for index, single in enumerate(_singles(pipe, request)):
-        results.append(Run(pipe, single).result(callback, None))
+        results.append(pipe.drawn(single, callback))
         if decoded is not None:
             decoded(index + 1)
     images = [image for result in results for image in result.images]

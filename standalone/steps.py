@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .request import Request
 
 USUAL_STEPS = 20
+NEARLY_ALL = 0.999  # A1111's strength at most
 _ABOVE = 1.05  # how far a list, perhaps of rounded numbers, may begin above the model's range
 _TABLES = {"sd2": "sd1", "sdxl-refiner": "sdxl"}  # families that share another's noise levels and table
 
@@ -30,8 +31,16 @@ def sigmas_of(request: Request, sampler: SamplerSpec, levels: NoiseLevels, info:
         options = fitted_options(spec, info, (request.width, request.height)) | (
             request.schedule_options or {}
         )
-        whole = schedule(spec, request.steps, levels, **options)
+        whole = schedule(spec, whole_steps(request), levels, **options)
+    if request.second is not None:
+        return whole[-(min(request.steps or 1, len(whole) - 1) + 1) :]
     return whole if request.image is None else _last_part(whole, request.strength)
+
+
+def whole_steps(request: Request) -> int:
+    """Steps of the whole schedule: of a second pass so many that `strength` leaves the steps asked for."""
+    steps = USUAL_STEPS if request.steps is None else request.steps
+    return steps if request.second is None else max(int(steps / min(request.strength, NEARLY_ALL)), steps)
 
 
 def own_list(request: Request, levels: NoiseLevels) -> list[float] | None:

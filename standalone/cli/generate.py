@@ -163,6 +163,8 @@ def _load(job: Job) -> tuple[Pipeline, recipe.FileHash]:
     }
     pipe = load_pipeline(source=settings["model"], progress=job.progress.loading, **options)
     job.progress.close()
+    if "refiner" in settings:
+        pipe.refiner(settings["refiner"])
     lora_options.use(pipe, settings, job.progress.note)
     return pipe, recipe.FileHash(pipe.model.source)
 

@@ -16,6 +16,8 @@ from .control_options import add_control
 from .ip_adapter_options import add_ip_adapter
 from .lora_options import add_loras
 from .parser import Parser, assignment, choice, named, number, size
+from .pass_options import SETTINGS as PASSES
+from .pass_options import add_passes
 from .schedule_options import SCHEDULE, SIZES, add_schedule, add_sizes
 from .state import add_stop
 
@@ -61,6 +63,7 @@ DRAWING = (
     "ip_adapter",
     "control",
     *SIZES,
+    *PASSES,
     "emphasis",
     "noise",
     "step_noise",
@@ -68,7 +71,7 @@ DRAWING = (
     "ensd",
     "like",
 )
-PAINTING = ("strength", "mask_blur", "only_masked")
+PAINTING = ("strength", "mask_blur", "only_masked", "soft")
 
 
 def parser(command: str, description: str) -> Parser:
@@ -87,6 +90,7 @@ def parser(command: str, description: str) -> Parser:
     add_method(drawing)
     add_noise(drawing)
     add_sizes(made)
+    add_passes(made)
     add_loras(made)
     add_ip_adapter(made)
     add_control(made)
@@ -330,6 +334,11 @@ def add_mask(parser: Parser) -> None:
         help="white is repainted, black kept; default: what is transparent in the image",
     )
     add("--invert-mask", action="store_true", help="black is repainted")
+    add(
+        "--soft",
+        action="store_true",
+        help="the mask's grey says how much is repainted (differential diffusion)",
+    )
     add("--resize-mask", action="store_true", help="scale a mask of another size to the image")
     add("--mask-blur", type=number(float, 0, 256), metavar="PX", help="softens the mask's edge; default 4")
     add(

@@ -13,12 +13,12 @@ from typing import Any
 from ...core.errors import FileError, OptionError, nearest
 from .. import metadata, output
 from ..like import filled
-from . import control_options, ip_adapter_options, lora_options, state
+from . import control_options, ip_adapter_options, lora_options, pass_options, state
 from .options import DEFAULTS, LOADING
 
 Settings = dict[str, Any]
-_PATHS = ("model", "vae", "text_encoder", "image", "mask")
-_FLAGS = ("resize_mask", "invert_mask")
+_PATHS = ("model", "vae", "text_encoder", "image", "mask", "refiner")
+_FLAGS = ("resize_mask", "invert_mask", "soft")
 _TEXTS = (
     *_PATHS,
     "prompt",
@@ -39,7 +39,9 @@ _LOADING_TEXTS = ("prediction", "variant", "subfolder", "revision", "dtype")
 _KINDS: dict[str, Any] = (
     dict.fromkeys((*_TEXTS, *_LOADING_TEXTS), str)
     | dict.fromkeys(("steps", "seed", "clip_skip", "only_masked", "ensd"), int)
-    | dict.fromkeys(("cfg", "cfg_rescale", "strength", "mask_blur", "shift", "aesthetic_score"), (int, float))
+    | dict.fromkeys(
+        ("cfg", "cfg_rescale", "strength", "mask_blur", "shift", "aesthetic_score", "switch"), (int, float)
+    )
     | dict.fromkeys(_FLAGS, bool)
     | {"options": dict, "schedule_options": dict, "lora_hashes": dict}
 )
@@ -59,6 +61,7 @@ def settings_of(args: Namespace) -> tuple[Settings, list[str]]:
     schedule_options = _take_schedule(given)
     _check_steps(given, schedule_options)
     recorded, notes = _recorded(given)
+    pass_options.gather(given, recorded)
     if name is not None and name != recorded.get("sampler"):
         # they were the other sampler's
         _drop(recorded, "options", "schedule", "schedule_options", "step_noise", "noise_type")
@@ -170,6 +173,8 @@ def _fits(name: str, value: Any) -> bool:
         return isinstance(value, str) or (
             isinstance(value, list) and all(isinstance(one, str) for one in value)
         )
+    if name == pass_options.NAME:
+        return pass_options.usable(value)
     if name == control_options.NAME:
         return control_options.usable(value)
     if name == ip_adapter_options.NAME:
@@ -248,6 +253,7 @@ def check_names(settings: Settings) -> None:
     lora_options.check(settings)
     ip_adapter_options.check(settings)
     control_options.check(settings)
+    pass_options.check(settings)
 
 
 def _checked(options: Settings, spec: Any) -> Settings:
