@@ -183,4 +183,7 @@ def _settings(shapes: Shapes, said: Mapping[str, Any], where: Path) -> dict[str,
 def _network(settings: Mapping[str, Any]) -> Any:
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    return CLIPVisionModelWithProjection(CLIPVisionConfig(**settings))
+    network = CLIPVisionModelWithProjection(CLIPVisionConfig(**settings))
+    # transformers before 4.31 counts it among the weights, which no file needs to hold
+    network.vision_model.embeddings._non_persistent_buffers_set.add("position_ids")
+    return network

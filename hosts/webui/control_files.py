@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from ...controlnet.clip_vision import ImageEncoder
-from ...controlnet.files import ControlFile, open_control
-from ...controlnet.ip_file import IPAdapterFile, read_ip_adapter
 from ...controlnet.settings import REFERENCE
 from ...core.errors import FileError, MissingPartError, SigmaGraftError, nearest
+
+if TYPE_CHECKING:
+    from ...controlnet.clip_vision import ImageEncoder
+    from ...controlnet.files import ControlFile
+    from ...controlnet.ip_file import IPAdapterFile
 
 NONE = "None"
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -38,6 +41,9 @@ def path_of(name: str, kinds: tuple[str, ...] = MODELS) -> Path:
 
 def opened(name: str) -> ControlFile | IPAdapterFile:
     """A control or an IP-Adapter, told by its tensors. FileError for what is neither."""
+    from ...controlnet.files import open_control
+    from ...controlnet.ip_file import read_ip_adapter
+
     path = path_of(name)
     try:
         return read_ip_adapter(path)
@@ -47,6 +53,8 @@ def opened(name: str) -> ControlFile | IPAdapterFile:
 
 def encoder_for(file: IPAdapterFile, given: str, device: torch.device, dtype: torch.dtype) -> ImageEncoder:
     """The image encoder of this name, else the first that gives what the adapter takes. MissingPartError."""
+    from ...controlnet.clip_vision import ImageEncoder
+
     paths = [path_of(given, ENCODERS)] if given else _listed(ENCODERS).values()
     for path in paths:
         try:

@@ -15,9 +15,7 @@ from modules import scripts
 from ...controlnet.preprocess import PREPROCESSORS
 from ...core.errors import SigmaGraftError
 from . import control_files
-from .control_plan import SHELF, planned
 from .control_units import KEY, Unit, control_of, prompt_of, read_back, units_of, written
-from .control_walk import install, refuse
 
 UNITS = 3
 _HELP = (
@@ -89,9 +87,11 @@ class SigmaGraftControl(scripts.Script):
         except SigmaGraftError as error:
             p.sigmagraft_refusal = error
             return
-        SHELF.begin()
         p.sigmagraft_units = units
         if units:
+            from .control_plan import SHELF  # what a start does not need is loaded when it is asked for
+
+            SHELF.begin()
             p.extra_generation_params[KEY] = written(units)
 
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
@@ -99,6 +99,9 @@ class SigmaGraftControl(scripts.Script):
         refusal, units = getattr(p, "sigmagraft_refusal", None), getattr(p, "sigmagraft_units", None)
         if refusal is None and not units:
             return
+        from .control_plan import planned
+        from .control_walk import install, refuse
+
         try:
             if refusal is not None:
                 raise refusal
@@ -115,8 +118,8 @@ def _check(unit: Unit) -> None:
         control_of(unit, unit.file, ())
         return
     file = control_files.opened(unit.file)
-    if isinstance(file, control_files.ControlFile):
-        control_of(unit, unit.file, (), file.kind == "controlnet-union")
+    if hasattr(file, "kind"):
+        control_of(unit, unit.file, (), file.kind == "controlnet-union")  # type: ignore[union-attr]
     elif "face" not in unit.words():
         prompt_of(unit)
 

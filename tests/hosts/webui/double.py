@@ -177,20 +177,22 @@ class WebUI:
         defaults = {"scheduler": "Automatic", "is_hr_pass": False, "cfg_scale": 5.0, "ensd": 0}
         made = SimpleNamespace(sampler_name=sampler, extra_generation_params={}, **{**defaults, **p})
         made.rng = Rng(shape, seeds, made.ensd)
-        for script in [kind() for kind in self.scripts]:
-            script.process(made, *args)
-            script.process_before_every_sampling(made, *args)
+        scripts = [(kind(), args if kind is self.scripts[0] else ()) for kind in self.scripts]
+        for script, own in scripts:
+            script.process(made, *own)
         entry = self.sd_samplers.all_samplers_map[sampler]
-        built = entry.constructor(None)
+        made.sampler = built = entry.constructor(None)
         built.config = entry
-        made.samples = built.sample(made, made.rng.next(), steps)
-        made.sampler = built
+        noise = made.rng.next()
+        for script, own in scripts:
+            script.process_before_every_sampling(made, *own, noise=noise)
+        made.samples = built.sample(made, noise, steps)
         return made
 
 
 def _modules(host: WebUI) -> dict[str, ModuleType]:
     names = ("sd_samplers", "sd_samplers_common", "sd_samplers_kdiffusion", "sd_schedulers", "shared",
-             "scripts", "script_callbacks", "rng")  # fmt: skip
+             "scripts", "script_callbacks", "rng", "paths")  # fmt: skip
     made = {f"modules.{name}": ModuleType(f"modules.{name}") for name in names}
     root = ModuleType("modules")
     root.__path__ = []  # type: ignore[attr-defined]
@@ -198,6 +200,8 @@ def _modules(host: WebUI) -> dict[str, ModuleType]:
         setattr(root, name, made[f"modules.{name}"])
     host.__dict__["modules"] = made
     _shared(made["modules.shared"])
+    made["modules.shared"].cmd_opts = SimpleNamespace()
+    vars(made["modules.paths"]).update(models_path="no_such_folder/models", script_path="no_such_folder")
     _schedulers(made["modules.sd_schedulers"], host)
     _common(made["modules.sd_samplers_common"])
     _kdiffusion(made["modules.sd_samplers_kdiffusion"], host)
@@ -367,7 +371,7 @@ def _gradio(host: WebUI) -> ModuleType:
         def change(self, **kwargs: Any) -> None:
             self.changes.append(kwargs)
 
-    for name in ("Accordion", "Textbox", "Dropdown", "HTML", "CheckboxGroup"):
+    for name in ("Accordion", "Row", "Textbox", "Dropdown", "Slider", "Image", "HTML", "CheckboxGroup"):
         setattr(module, name, Component)
     module.Warning = host.warnings.append
     return module

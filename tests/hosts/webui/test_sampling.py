@@ -107,7 +107,7 @@ def test_options_are_ours_and_travel_in_the_picture(host: WebUI) -> None:
     assert not torch.equal(plain.samples, chosen.samples)
     told = json.loads(chosen.extra_generation_params["SigmaGraft"])
     assert told == {"options": {"eta": 0.25, "r": 0.4}}
-    (script,) = [kind() for kind in host.scripts]
+    script = host.scripts[0]()
     fields = script.ui(False)
     pasted = [
         read({"Sampler": entry.name, **chosen.extra_generation_params}) for _, read in script.infotext_fields
@@ -122,7 +122,7 @@ def test_every_field_comes_back_from_the_picture(host: WebUI) -> None:
     args = ("s_noise=0.9", "alpha=0.6", "pyramid:levels=2", "2, 1, 0.2, 1.5", "eta=0.5")
     passes = {"scheduler": "Beta 57", "enable_hr": True, "hr_sampler_name": "SEEDS-2"}
     made = host.generate(entry.name, [1], 20, args, **passes)
-    (script,) = [kind() for kind in host.scripts]
+    script = host.scripts[0]()
     script.ui(False)
     pasted = [
         read({"Sampler": entry.name, **made.extra_generation_params}) for _, read in script.infotext_fields
@@ -131,7 +131,7 @@ def test_every_field_comes_back_from_the_picture(host: WebUI) -> None:
 
 
 def test_the_runner_s_pictures_fill_the_fields(host: WebUI) -> None:
-    (script,) = [kind() for kind in host.scripts]
+    script = host.scripts[0]()
     script.ui(False)
     params = {
         "Sampler": entries(host)["seeds_2"].name,
@@ -205,7 +205,7 @@ def test_a_schedule_of_ours_serves_the_host_s_samplers_with_its_options(host: We
     function = host.sd_schedulers.schedulers_map["beta57"].function
     inner = entries(host)["rk4_4s"].constructor(None).model_wrap
     low, high = inner.sigmas[0].item(), inner.sigmas[-1].item()
-    (script,) = [kind() for kind in host.scripts]
+    script = host.scripts[0]()
     p = SimpleNamespace(sampler_name="Euler", scheduler="Beta 57", extra_generation_params={})
     script.process(p, "", "alpha=0.9")
     chosen = function(n=STEPS, sigma_min=low, sigma_max=high, inner_model=inner, device="cpu")
@@ -220,7 +220,7 @@ def test_a_schedule_of_ours_serves_the_host_s_samplers_with_its_options(host: We
 def test_axes_put_values_over_the_fields(host: WebUI) -> None:
     axes = {option.label: option for option in host.grid.axis_options}
     entry = entries(host)["seeds_2"]
-    (script,) = [kind() for kind in host.scripts]
+    script = host.scripts[0]()
     p = SimpleNamespace(sampler_name=entry.name, scheduler="Automatic", extra_generation_params={})
     first, second = SimpleNamespace(**vars(p)), SimpleNamespace(**vars(p))
     axes["[SigmaGraft] eta"].apply(first, axes["[SigmaGraft] eta"].type("0.5"), [])
@@ -243,7 +243,7 @@ def test_a_picture_s_missing_sampler_is_named(host: WebUI, capsys: pytest.Captur
 
 @pytest.mark.parametrize("ui_first", [True, False])
 def test_the_help_follows_the_host_s_dropdowns(host: WebUI, ui_first: bool) -> None:
-    (script,) = [kind() for kind in host.scripts]
+    script = host.scripts[0]()
     dropdown = host.modules["gradio"].Dropdown
     lists = {f"txt2img_{name}": dropdown() for name in ("sampling", "scheduler")}
     if ui_first:

@@ -1,0 +1,230 @@
+"""Controls and image prompts in the real web UIs: they end where the runner ends and leave no trace.
+
+As in test_real.py. SIGMAGRAFT_CHECKPOINT names an SD1 checkpoint of whatever sizes that the host can load.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sigmagraft.controlnet.clip_vision import ImageEncoder
+from sigmagraft.controlnet.ip_adapter import IPAdapter
+from sigmagraft.controlnet.ip_apply import image_adapters
+from sigmagraft.controlnet.ip_settings import ImagePrompt
+from sigmagraft.controlnet.model import ControlModel, acting
+from sigmagraft.controlnet.settings import Control
+from sigmagraft.core.adapters import hooks_of
+from sigmagraft.core.checkpoint import open_weights
+from sigmagraft.core.unet_config import UNetConfig
+from sigmagraft.samplers import SAMPLERS, drive, schedule
+from sigmagraft.standalone.conditioning import Conditioning
+from sigmagraft.standalone.denoiser import Denoiser
+from sigmagraft.standalone.guidance import guided
+from sigmagraft.standalone.levels import levels_of
+from sigmagraft.standalone.model import ModelInfo
+from sigmagraft.standalone.unet import UNet
+
+from ...controlnet.peers import host_of
+from .. import control_files as files
+from .real import RealWebUI, installed
+from .test_real import HOSTS
+
+EXTENSION = Path(__file__).with_name("latents_extension")
+CHECKPOINT = os.environ.get("SIGMAGRAFT_CHECKPOINT")
+PREFIX = "model.diffusion_model."
+FOLDER = "sigmagraft_test"  # within the host's models/ControlNet
+STEPS, CFG = 3, 4.0
+WALK = {
+    "steps": STEPS,
+    "cfg_scale": CFG,
+    "sampler_name": "Euler",
+    "scheduler": "Simple",
+    "negative_prompt": "dog",
+}
+LEVELS = levels_of(ModelInfo(family="sd1"))
+A, B = files.picture(1), files.picture(2)
+SAME = 1e-4
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHECKPOINT, reason="no checkpoint named")]
+
+
+@pytest.fixture(scope="module")
+def unet() -> UNet:
+    """The checkpoint's, in this package."""
+    entries = open_weights(Path(str(CHECKPOINT)))
+    tensors = {
+        n.removeprefix(PREFIX): t.float() for n, t in entries.tensors().items() if n.startswith(PREFIX)
+    }
+    made = UNet(UNetConfig.from_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}))
+    made.load_state_dict(tensors, assign=True)
+    return made.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def made(unet: UNet, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files for it; whole ControlNets only where they are small."""
+    kinds = ["t2i", "lllite", "control_lora"]
+    kinds += ["controlnet", "union"] if len(unet.config.channel_mult) < 4 else []
+    folder = tmp_path_factory.mktemp("files")
+    found = {kind: files.save(folder, kind, getattr(files, kind)(unet.config)) for kind in kinds}
+    found["ip"] = files.save(folder, "ip", files.ip_adapter(unet.config))
+    tensors, said = files.image_encoder()
+    found["encoder"] = files.save(folder, "encoder", tensors, {"clip_vision": json.dumps(said)})
+    return found
+
+
+@pytest.fixture(scope="module", params=HOSTS)
+def web(
+    request: pytest.FixtureRequest, made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RealWebUI]:
+    variable = f"SIGMAGRAFT_{request.param.upper()}"
+    if variable not in os.environ:
+        pytest.skip(f"{variable} names no checkout of this web UI")
+    folder = Path(os.environ[variable])
+    extension, models = folder / "extensions" / "latents_under_test", folder / "models" / "ControlNet"
+    brought = not models.exists()
+    (models / FOLDER).mkdir(parents=True, exist_ok=True)
+    for path in made.values():
+        shutil.copy(path, models / FOLDER)
+    extension.symlink_to(EXTENSION, target_is_directory=True)
+    try:
+        with installed(folder):
+            flags = ("--nowebui", "--ckpt", str(CHECKPOINT), "--no-download-sd-model")
+            host = RealWebUI(request.param, folder, tmp_path_factory.mktemp(request.param), *flags)
+            try:
+                host.wait_until_up()
+                yield host
+            finally:
+                host.stop()
+    finally:
+        extension.unlink()
+        shutil.rmtree(models if brought else models / FOLDER)
+
+
+def encoded(image: Any) -> str:
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    return base64.b64encode(written.getvalue()).decode()
+
+
+def unit(file: str, **given: Any) -> dict[str, Any]:
+    """A unit as the API takes it."""
+    name = file if file.startswith("reference") else f"{FOLDER}/{file}.safetensors"
+    return {"file": name, "image": encoded(A)} | given
+
+
+def drawn(web: RealWebUI, path: Path, *units: dict[str, Any], **more: Any) -> tuple[dict[str, Any], str]:
+    """What the host did, and the picture's text."""
+    scripts = {"latents under test": {"args": [str(path)]}, "sigmagraft control": {"args": list(units)}}
+    _, text = web.txt2img(**WALK | more, alwayson_scripts=scripts)
+    return torch.load(path, weights_only=True), text
+
+
+def runner(unet: UNet, kept: dict[str, Any], *asks: Any) -> Tensor:
+    """The runner's end, from the same noise and prompts."""
+    walk = schedule("simple", STEPS, LEVELS)
+    denoiser = Denoiser(unet, LEVELS, "eps", torch.float32)
+    denoiser.hooks = hooks_of([one for ask in asks for one in ask(host_of(unet, tuple(walk)))])
+    denoise = guided(denoiser, Conditioning(kept["c"], None), Conditioning(kept["uc"], None), CFG)
+    with torch.no_grad():
+        return drive(SAMPLERS["euler"], denoise, kept["noise"] * walk[0], walk, levels=LEVELS, options={})
+
+
+def control(path: Path, **settings: Any) -> Any:
+    model = ControlModel.load(path)
+    return lambda host: [acting(Control(**({"model": model, "image": A} | settings)), host)]
+
+
+def prompt(made: dict[str, Path], **settings: Any) -> Any:
+    weights, encoder = IPAdapter.load(made["ip"]), ImageEncoder.load(made["encoder"])
+
+    def ask(host: Any) -> Any:
+        return image_adapters(weights, host.config, host.timeline, ImagePrompt(**settings), encoder.encode)
+
+    return ask
+
+
+def apart(x: Tensor, y: Tensor) -> float:
+    return float((x - y).abs().max() / y.abs().max())
+
+
+def test_every_kind_ends_where_the_runner_ends(
+    web: RealWebUI, unet: UNet, made: dict[str, Path], tmp_path: Path
+) -> None:
+    plain, _ = drawn(web, tmp_path / "plain.pt")
+    found = {"plain": apart(plain["final"], runner(unet, plain))}
+    for kind in [name for name in made if name not in ("ip", "encoder")]:
+        given: dict[str, Any] = {"preprocessor": "canny", "settings": "low=50"}
+        same: dict[str, Any] = {"preprocess": "canny", "options": {"low": 50}}
+        same |= {"types": ["canny"]} if kind == "union" else {}
+        kept, text = drawn(web, tmp_path / "kept.pt", unit(kind, **given))
+        found[kind] = apart(kept["final"], runner(unet, kept, control(made[kind], **same)))
+        assert apart(kept["final"], plain["final"]) > 100 * SAME, kind
+        assert "SigmaGraft Control" in text
+        assert "low=50" in text
+    kept, _ = drawn(web, tmp_path / "kept.pt", unit("ip", weight=0.7, settings="weight_type=ease-in"))
+    same = {"images": [A], "weight": 0.7, "weight_type": "ease-in"}
+    found["ip"] = apart(kept["final"], runner(unet, kept, prompt(made, **same)))
+    assert apart(kept["final"], plain["final"]) > 100 * SAME
+    print(web.name, found)
+    assert {name: value for name, value in found.items() if value > SAME} == {}
+
+
+def test_several_with_settings_over_a_batch(
+    web: RealWebUI, unet: UNet, made: dict[str, Path], tmp_path: Path
+) -> None:
+    units = [
+        unit("t2i", image=[encoded(A), encoded(B)], end=0.67),
+        unit("lllite", settings="mode=control", weight=0.8),
+        unit("ip", mask=encoded(files.picture(3).convert("L"))),
+    ]
+    kept, _ = drawn(web, tmp_path / "kept.pt", *units, batch_size=2)
+    asks = (
+        control(made["t2i"], image=[A, B], end=0.67),
+        control(made["lllite"], mode="control", strength=0.8),
+        prompt(made, images=[A], mask=files.picture(3).convert("L")),
+    )
+    assert apart(kept["final"], runner(unet, kept, *asks)) < SAME
+
+
+def test_the_run_after_is_the_run_before(web: RealWebUI, tmp_path: Path) -> None:
+    before, _ = drawn(web, tmp_path / "before.pt")
+    drawn(web, tmp_path / "kept.pt", unit("t2i"), unit("reference", settings="fidelity=1"))
+    # two pictures for one image: an error inside the walk
+    scripts = {"sigmagraft control": {"args": [unit("t2i", image=[encoded(A)] * 2), unit("lllite")]}}
+    said = web.refusal(**WALK, alwayson_scripts=scripts)
+    assert "2 control pictures for 1 images" in said
+    after, text = drawn(web, tmp_path / "after.pt")
+    assert torch.equal(after["final"], before["final"])
+    assert after["hooks"] == before["hooks"]
+    assert "SigmaGraft Control" not in text
+
+
+def test_hires_takes_the_passes_that_are_asked(web: RealWebUI, tmp_path: Path) -> None:
+    hires = {"enable_hr": True, "hr_scale": 2.0, "denoising_strength": 0.7, "hr_upscaler": "Latent"}
+    plain, _ = drawn(web, tmp_path / "plain.pt", **hires)
+    ends = {
+        which: drawn(web, tmp_path / "kept.pt", unit("t2i", settings=f"pass={which}"), **hires)[0]["final"]
+        for which in ("both", "first", "hires")
+    }
+    assert len({float(x.double().sum()) for x in (*ends.values(), plain["final"])}) == 4
+
+
+def test_mistakes_are_told(web: RealWebUI) -> None:
+    def refused(**given: Any) -> str:
+        return web.refusal(**WALK, alwayson_scripts={"sigmagraft control": {"args": [unit(**given)]}})
+
+    assert "no such file" in refused(file="nothing_like_it")
+    assert "fidelity" in refused(file="t2i", settings="fidelity=0.2")
+    assert "did you mean" in refused(file="t2i", settings="keyfraems=0@1")
+    assert "start before end" in refused(file="t2i", start=0.8, end=0.2)
