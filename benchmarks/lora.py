@@ -1,7 +1,8 @@
 """Adapters on an SDXL-shaped UNet, beside diffusers with PEFT: `python -m benchmarks.lora --small`.
 
 Each peer runs in a process of its own, on the same random weights and files; what both answer is compared. Seconds are
-the best of several, memory is what adapters add to the model at most.
+the best of several, memory is what adapters add to the model at most. `swap` takes merged adapters out and merges
+another by their method names; `next prompt` is the same where a prompt names another adapter than the last.
 """
 
 from __future__ import annotations

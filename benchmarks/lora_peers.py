@@ -135,6 +135,10 @@ class Peer(ABC):
         self.activate(names)
         self.fuse()
 
+    def merge_for_prompt(self, names: list[str]) -> None:
+        """What the next prompt names in place of what the last one named, merged."""
+        self.swap(names)
+
 
 class Ours(Peer):
     def build(self) -> None:
@@ -159,6 +163,14 @@ class Ours(Peer):
 
     def unfuse(self) -> None:
         self.loras.unfuse()
+
+    def merge_for_prompt(self, names: list[str]) -> None:
+        from sigmagraft.loras import Strength
+
+        if self.loras.fused:
+            self.loras.unfuse()
+            self.activate([])
+        self.loras.for_run([(self.loras.loaded[name], Strength()) for name in names])
 
     def step(self) -> Tensor:
         return self.unet(self.x, torch.full((2,), 500.0, device=self.x.device), self.context, self.y)
@@ -264,6 +276,8 @@ def figures(peer: Peer) -> dict[str, Any]:
     peer.load(other)
     swaps = [[other], peer.chosen, [other]]
     found["swap"] = min(clock.time(partial(peer.swap, names)) for names in swaps)
+    peer.merge_for_prompt(peer.chosen)
+    found["next prompt"] = min(clock.time(partial(peer.merge_for_prompt, names)) for names in swaps)
     step()
     return found | {"memory, MiB": clock.memory(), "answers": answers}
 
