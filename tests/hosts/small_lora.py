@@ -30,7 +30,7 @@ class Held(nn.Module):
 
 
 def write_files(folder: Path, targets: Targets) -> None:
-    """ink: LoRA on all; many: seven families; ia3; peft: PEFT's names; other: made for a wider model."""
+    """ink: LoRA on all; many: seven families; ia3; peft: its names; other: made for a wider model, but two layers."""
     folder.mkdir(parents=True, exist_ok=True)
     modules = matrices(targets)
     unet = [m for m in modules if m.network == "unet"]
@@ -42,7 +42,7 @@ def write_files(folder: Path, targets: Targets) -> None:
     wrong = {
         key: torch.zeros(999, 4) if key.endswith("up.weight") else v for key, v in lora(unet[:4]).items()
     }
-    write(folder / "other.safetensors", wrong)
+    write(folder / "other.safetensors", wrong | lora(unet[4:6]))
 
 
 def _ia3(modules: list[Any]) -> dict[str, Tensor]:
