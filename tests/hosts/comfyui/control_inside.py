@@ -410,8 +410,9 @@ def failures(cn: Any) -> Any:
     yield "run after errors", bool(torch.equal(host_walk(MODEL), plain))
 
 
-found = {}
-for name, value in checks():
-    found[name] = value
-    print(f"{name}: {value}", file=sys.stderr, flush=True)
-print("CHECKS " + json.dumps(found))
+if __name__ == "__main__":
+    found = {}
+    for name, value in checks():
+        found[name] = value
+        print(f"{name}: {value}", file=sys.stderr, flush=True)
+    print("CHECKS " + json.dumps(found))
