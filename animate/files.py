@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +22,9 @@ from .network import ModuleSizes, Motion, MotionConfig
 
 UNSTORED = 64  # positions of a file that holds no table of them, as AnimateLCM's
 WRAPPERS = ("module.", "unet.", "motion_adapter.")
+# SD1's were trained on plainly linear betas, SDXL's on Stable Diffusion's with another end
+LINEAR: dict[str, Any] = {"beta_schedule": "linear"}
+BETAS = {"v1": LINEAR, "v2": LINEAR, "v3": LINEAR, "lcm": LINEAR, "sdxl": {"beta_end": 0.02}}
 IGNORED = [
     (r".*\.attention_blocks\.[1-9]\.pos_encoder\.pe", "the same positions once more"),
     (r"animatediff_config.*|global_step|epoch", "settings of the training"),
@@ -37,6 +41,11 @@ class MotionFile:
     config: MotionConfig
     ignored: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def betas(self) -> dict[str, Any] | None:
+        """The noise levels it was trained on, as `NoiseLevels.discrete` takes them; None: the model's own."""
+        return None if self.metadata.get("betas") == "model" else BETAS[self.config.version]
 
     def build(self, device: torch.device, dtype: torch.dtype) -> Motion:
         """The network with the file's weights. FileError where names or shapes differ, or a weight is NaN."""

@@ -17,9 +17,7 @@ from .hub import Hub, is_hub_id
 if TYPE_CHECKING:
     from .model import Model
 
-# SD1's were trained on plainly linear betas, SDXL's on Stable Diffusion's with another end
-LINEAR = {"beta_schedule": "linear"}
-BETAS = {"v1": LINEAR, "v2": LINEAR, "v3": LINEAR, "lcm": LINEAR, "sdxl": {"beta_end": 0.02}}
+ZERO_SNR = 1000.0  # a sigma beyond which a model was trained to zero terminal SNR
 
 
 def load_motion(source: str | Path, model: Model, hub: Hub | None = None) -> tuple[MotionFile, Motion]:
@@ -58,8 +56,7 @@ def _chosen(names: Sequence[str], source: object) -> str:
 
 def motion_levels(file: MotionFile, levels: NoiseLevels) -> NoiseLevels:
     """The levels that a file's modules were trained on; the model's where it says so, or has no betas."""
-    if file.metadata.get("betas") == "model" or not isinstance(levels, DiscreteLevels):
+    betas = file.betas
+    if betas is None or not isinstance(levels, DiscreteLevels) or levels.sigma_max > ZERO_SNR:
         return levels
-    if levels.sigma_max > 1000:  # zero terminal SNR
-        return levels
-    return NoiseLevels.discrete(**BETAS[file.config.version])
+    return NoiseLevels.discrete(**betas)

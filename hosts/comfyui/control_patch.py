@@ -86,7 +86,8 @@ def _evaluate(
         return executor(inputs.x, inputs.timesteps, inputs.context, inputs.vector, None, told, **rest)
 
     sigma = float(options["sigmas"].flatten()[0])
-    info = StepInfo(sigma, branches=_branches(options), inputs=Inputs(x, timesteps, context, y))
+    rows = options.get(f"{KEY}_rows", ())  # of a window over frames
+    info = StepInfo(sigma, branches=_branches(options), inputs=Inputs(x, timesteps, context, y), rows=rows)
     with run.around(executor.class_obj, info, options, call) as told:
         return executor(x, timesteps, context, y, control, told, **rest)
 

@@ -11,6 +11,7 @@ from .guidance_nodes import IntervalNode, PlusPlusNode
 from .list_nodes import OwnSigmas, OwnTimesteps
 from .lora_fields import BlocksNode, ScheduleNode
 from .lora_nodes import LoadLora, LoraStack
+from .motion_nodes import ApplyMotion, MotionLoader
 from .node import Node
 from .noise_nodes import NoiseNode
 from .restart_nodes import RestartNode
@@ -24,5 +25,6 @@ def node_table() -> Iterator[type[Node]]:
     yield from (PlusPlusNode, IntervalNode)
     yield from (LoadLora, LoraStack, BlocksNode, ScheduleNode)
     yield from control_table()
+    yield from (MotionLoader, ApplyMotion)
     yield from map(sampler_node, SAMPLERS)
     yield from map(schedule_node, SCHEDULES)
