@@ -103,7 +103,7 @@ def read_back(text: Any) -> list[dict[str, Any]]:
 
 def settings_of(unit: Unit, kind: type) -> tuple[dict[str, Any], dict[str, Any]]:
     """(settings of a Control or an ImagePrompt, options of the preprocessor). OptionError for what neither has."""
-    known = {f.name for f in fields(kind)} & {*_FLAGS, *_READ, *_TEXTS, *_NUMBERS}
+    known = {"weights", *(f.name for f in fields(kind))} & {*_FLAGS, *_READ, *_TEXTS, *_NUMBERS}
     options = [name for name in unit.preprocessor.split("+") for name in PREPROCESSORS[name].option_names]
     settings: dict[str, Any] = {}
     rest: list[str] = []

@@ -16,6 +16,7 @@ from ..control_entry import Given, entered
 from ..control_run import Ask, ControlRun
 from . import control_ldm
 from .control_model import Levels, device_of, host_of, patcher_of, unet_of
+from .control_rows import Rows
 
 
 def install(p: Any, asks: Sequence[Ask], networks: Sequence[nn.Module], noise: Tensor) -> None:
@@ -81,7 +82,7 @@ def _controlled(
     run = ControlRun(lambda evaluate: host_of(p, levels, sigmas, noise, evaluate), graft)
     for ask in asks:
         run.add(ask)
-    rows = _Rows()
+    rows = Rows()
 
     @contextmanager
     def around(args: tuple[Any, ...], given: dict[str, Any]) -> Iterator[Given]:
@@ -123,35 +124,3 @@ def _sigmas(p: Any, levels: Levels, named: Mapping[str, Any]) -> list[float]:
     if (timesteps := named.get("timesteps")) is not None:
         return [levels.sigma(float(t)) for t in reversed(list(timesteps))] + [0.0]
     return [float(sigma) for sigma in p.sampler.get_sigmas(p, named.get("n", p.steps))]
-
-
-class _Rows:
-    """Whose rows Automatic1111 gives its UNet: first those of the prompts, then those of the negative one.
-
-    It may give them in several calls, and says it nowhere else.
-    """
-
-    def __init__(self) -> None:
-        self.prompts = self.images = self.seen = 0
-        self.mixed = False
-
-    @contextmanager
-    def counted(self, denoiser: Any) -> Iterator[None]:
-        """Counts anew at each call of the host's denoiser."""
-
-        def begin(module: Any, args: Any, named: Mapping[str, Any]) -> None:
-            parts = getattr(named.get("cond"), "batch", None) or [[None]] * len(args[0])
-            self.prompts, self.images, self.seen = sum(map(len, parts)), len(parts), 0
-            self.mixed = self.images > 1 and self.prompts > self.images  # an image's parts stand side by side
-
-        handle = denoiser.register_forward_pre_hook(begin, with_kwargs=True)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    def branches(self, count: int) -> tuple[Branch, ...]:
-        """Those of the next rows: one for each batch of images, or for each row where prompts of images mix."""
-        step = 1 if self.mixed else self.images
-        first, self.seen = self.seen, self.seen + count
-        return tuple("cond" if row < self.prompts else "uncond" for row in range(first, first + count, step))

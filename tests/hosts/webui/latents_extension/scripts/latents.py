@@ -24,7 +24,8 @@ class Latents(scripts.Script):
             p._kept[name] = first(kwargs[name]).float().cpu()
 
     def post_sample(self, p, ps, path=""):
-        p._kept["final"] = ps.samples.detach().clone().float().cpu()
+        found = ps.samples if isinstance(ps.samples, torch.Tensor) else torch.stack(list(ps.samples))
+        p._kept["final"] = found.detach().clone().float().cpu()  # after hires, pictures
         unet = getattr(getattr(p.sd_model, "forge_objects", None), "unet", p.sd_model).model.diffusion_model
         p._kept["hooks"] = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in unet.modules())
 
