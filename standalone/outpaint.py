@@ -13,6 +13,7 @@ from .images import Size, check_size
 Fill = Literal["edge", "mirror", "blur", "noise"]
 FILLS = ("edge", "mirror", "blur", "noise")
 MULTIPLE = 8
+OVERLAP = 16
 MOST = 4096  # pixels on a side
 
 
@@ -32,7 +33,7 @@ def canvas(
     image: Image.Image,
     margins: tuple[int, int, int, int],
     fill: str = "edge",
-    overlap: int = 16,
+    overlap: int = OVERLAP,
     seed: int = 0,
 ) -> tuple[Image.Image, Image.Image]:
     """(the picture with margins left, top, right, bottom, mask white where there is nothing of it).

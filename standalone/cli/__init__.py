@@ -22,6 +22,7 @@ COMMANDS = {
     "img2img": ("img2img", "a picture redrawn after a prompt, by --strength"),
     "inpaint": ("inpaint", "the masked part of a picture repainted"),
     "animate": ("animate", "a clip from a prompt, with motion modules of AnimateDiff"),
+    "outpaint": ("outpaint", "what is around a picture, painted"),
     "resume": ("resume", "a run that --stop-at has stopped, gone on with"),
     "compare": ("compare", "samplers side by side: a grid, their cost and distance, a plot"),
     "statistics": ("statistics", "a model measured, for the sampler DPM-Solver-v3"),

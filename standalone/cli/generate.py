@@ -139,7 +139,7 @@ def prepare(settings: dict[str, Any], progress: Progress, required: Sequence[str
         settings.setdefault("mask", settings["image"])
     for name in required:
         if name not in settings:
-            raise OptionError(f"no {name}", expected=f"--{name} FILE")
+            raise OptionError(f"no {name}", expected=f"--{name} {'PX' if name == 'expand' else 'FILE'}")
     prompts = recipe.prompts_of(settings)
     batch = settings.get("batch", 1)
     count = settings.get("count", max(batch, len(prompts)))

@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 
 from ...core.errors import OptionError
 from .. import images
+from ..outpaint import OVERLAP, canvas
 
 MULTIPLE = 8  # what the pipeline rounds a picture's sides down to when no size is asked for
 
@@ -19,6 +20,8 @@ def load(settings: dict[str, Any]) -> tuple[Image.Image | None, Image.Image | No
             raise OptionError("a mask without a picture", "--mask", todo="give --image as well")
         return None, None
     image = images.load_image(settings["image"])
+    if "expand" in settings:
+        return _widened(settings, image)
     mask = _mask(settings, image)
     if settings.get("only_masked") is not None and mask is not None:
         return image, mask  # --size is then what the mask's surroundings are worked on at
@@ -27,6 +30,16 @@ def load(settings: dict[str, Any]) -> tuple[Image.Image | None, Image.Image | No
         return image, mask
     mode = settings["resize"]
     return images.fit_image(image, size, mode), None if mask is None else images.fit_image(mask, size, mode)
+
+
+def _widened(settings: dict[str, Any], image: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """The picture on its larger canvas, and what is new of it. OptionError for a --size that is not the canvas's."""
+    more = {"fill": settings.get("fill", "edge"), "overlap": settings.get("overlap", OVERLAP)}
+    wide, mask = canvas(image, tuple(settings["expand"]), seed=settings.get("seed", 0), **more)
+    if settings.setdefault("size", wide.size) != wide.size:
+        what = "--size {}x{}, the canvas is {}x{}".format(*settings["size"], *wide.size)
+        raise OptionError(what, todo="leave --size out: the canvas is the picture and --expand")
+    return wide, mask
 
 
 def _mask(settings: dict[str, Any], image: Image.Image) -> Image.Image | None:

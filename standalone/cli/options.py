@@ -334,16 +334,26 @@ def add_mask(parser: Parser) -> None:
         help="white is repainted, black kept; default: what is transparent in the image",
     )
     add("--invert-mask", action="store_true", help="black is repainted")
-    add(
-        "--soft",
-        action="store_true",
-        help="the mask's grey says how much is repainted (differential diffusion)",
-    )
+    add_soft(add)
     add("--resize-mask", action="store_true", help="scale a mask of another size to the image")
-    add("--mask-blur", type=number(float, 0, 256), metavar="PX", help="softens the mask's edge; default 4")
+    add_blur(add)
     add(
         "--only-masked",
         type=number(int, 0, 4096),
         metavar="PX",
         help="work on the mask's surroundings alone, PX (32) around it",
+    )
+
+
+def add_blur(add: Callable[..., Any]) -> None:
+    """How soft the mask's edge is made."""
+    add("--mask-blur", type=number(float, 0, 256), metavar="PX", help="softens the mask's edge; default 4")
+
+
+def add_soft(add: Callable[..., Any]) -> None:
+    """What the mask's grey means."""
+    add(
+        "--soft",
+        action="store_true",
+        help="the mask's grey says how much is repainted (differential diffusion)",
     )

@@ -31,6 +31,7 @@ _TEXTS = (
     "step_noise",
     "noise_type",
     "resize",
+    "fill",
     "like",
     "model_hash",
     "model_name",
@@ -38,13 +39,14 @@ _TEXTS = (
 _LOADING_TEXTS = ("prediction", "variant", "subfolder", "revision", "dtype")
 _KINDS: dict[str, Any] = (
     dict.fromkeys((*_TEXTS, *_LOADING_TEXTS), str)
-    | dict.fromkeys(("steps", "seed", "clip_skip", "only_masked", "ensd"), int)
+    | dict.fromkeys(("steps", "seed", "clip_skip", "only_masked", "ensd", "overlap"), int)
     | dict.fromkeys(
         ("cfg", "cfg_rescale", "strength", "mask_blur", "shift", "aesthetic_score", "switch"), (int, float)
     )
     | dict.fromkeys(_FLAGS, bool)
     | {"options": dict, "schedule_options": dict, "lora_hashes": dict}
 )
+_INPUTS = ("image", "mask", "resize", "resize_mask", "invert_mask", "expand", "fill", "overlap")
 _PAIRS = ("size", "original_size", "crop", "target_size")
 _LISTS = ("sigmas", "timesteps")
 _HASH_DIGITS = 10  # as many of the SHA-256 as A1111 writes
@@ -167,6 +169,8 @@ def _fits(name: str, value: Any) -> bool:
     """
     if name in _PAIRS:
         return isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value)
+    if name == "expand":
+        return isinstance(value, list) and len(value) == 4 and all(type(side) is int for side in value)
     if name in _LISTS:
         return isinstance(value, list) and all(type(number) in (int, float) for number in value)
     if name == "guidance":
@@ -285,7 +289,7 @@ def recorded(result: Mapping[str, Any], settings: Settings, model: Settings) -> 
     from ...samplers.sampler_files import is_file
 
     kept = {name: value for name, value in result.items() if name not in ("batch", "prompt", "seed", "model")}
-    inputs = ("image", "mask", "resize", "resize_mask", "invert_mask") if "image" in settings else ()
+    inputs = _INPUTS if "image" in settings else ()
     kept |= {name: settings[name] for name in (*LOADING, *inputs) if name in settings}
     kept |= model
     if not kept.get("cfg_rescale"):
