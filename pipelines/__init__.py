@@ -6,6 +6,7 @@ method of its own.
 
 from __future__ import annotations
 
+from ..standalone.batch import draw_batch
 from .animate import (
     AnimateDiffControlNetPipeline,
     AnimateDiffPipeline,
@@ -16,6 +17,7 @@ from .base import DiffusionPipeline
 from .control import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
 from .depth import StableDiffusionDepth2ImgPipeline
 from .device import best_device
+from .ip_adapter import IPAdapterXL
 from .models import AutoencoderKL, UNet2DConditionModel
 from .motion import MotionAdapter
 from .output import ImagePipelineOutput, StableDiffusionPipelineOutput
@@ -42,6 +44,7 @@ __all__ = [
     "DDIMPipeline",
     "DDPMPipeline",
     "DiffusionPipeline",
+    "IPAdapterXL",
     "ImagePipelineOutput",
     "MotionAdapter",
     "StableDiffusionControlNetPipeline",
@@ -57,6 +60,7 @@ __all__ = [
     "UNet2DConditionModel",
     "UNet2DModel",
     "best_device",
+    "draw_batch",
     "export_to_gif",
     "export_to_video",
     "load_image",

@@ -21,7 +21,10 @@ TOGETHER = ("unet", "controlnet", "motion_adapter")  # they answer each other in
 class Offloading:
     """For whatever has its networks in ``components``."""
 
-    components: dict[str, Any]
+    @property
+    def components(self) -> dict[str, Any]:
+        """Every component by name."""
+        raise NotImplementedError
 
     def enable_model_cpu_offload(
         self, gpu_id: int | None = None, device: str | torch.device | None = None

@@ -10,6 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
+TOKEN = "hf_" + "a" * 34
+LOGIN = {"device_code": "d", "user_code": "A-B", "interval": 0, "expires_in": 60}
+GIVEN = {"access_token": TOKEN, "token_type": "bearer"}
+WHO = {"name": "someone", "type": "user", "auth": {"accessToken": {"role": "read", "displayName": "test"}}}
+
+
 @dataclass
 class Repository:
     """Files of each revision; `token` is what a private one asks for, `gated` refuses everybody."""
@@ -66,6 +72,11 @@ def _handler(hub: Server) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             self._answer(body=True)
 
+        def do_POST(self) -> None:
+            """Logging in by a browser, where somebody has said yes already."""
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self._json(LOGIN | {"verification_uri": hub.url} if self.path == "/oauth/device" else GIVEN)
+
         def _answer(self, body: bool) -> None:
             headers = {k.lower(): v for k, v in self.headers.items()}
             path = self.path.split("?")[0]
@@ -73,6 +84,8 @@ def _handler(hub: Server) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return self.connection.close()
             hub.seen.append({"method": self.command, "path": path, "headers": headers})
+            if path == "/api/whoami-v2":
+                return self._json(WHO)
             parts = path.strip("/").split("/")
             api = parts[:2] == ["api", "models"]
             name = "/".join(parts[2:4] if api else parts[:2])
@@ -104,6 +117,9 @@ def _handler(hub: Server) -> type[BaseHTTPRequestHandler]:
                 "downloads": 0,
             }
             answer["siblings"] = [{"rfilename": file} for file in sorted(files)]
+            self._json(answer)
+
+        def _json(self, answer: dict[str, Any]) -> None:
             data = json.dumps(answer).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
