@@ -14,7 +14,8 @@ from torch import Tensor
 from sigmagraft.controlnet.model import ControlModel, acting
 from sigmagraft.controlnet.preprocess import PREPROCESSORS, preprocess
 from sigmagraft.controlnet.settings import Control
-from sigmagraft.controlnet.strength import Timeline
+from sigmagraft.controlnet.strength import Timeline, output_weights
+from sigmagraft.controlnet.written import keyframes, numbers
 from sigmagraft.core.adapters import hooks_of
 from sigmagraft.core.errors import OptionError
 from sigmagraft.core.patch import Inputs, StepInfo
@@ -24,6 +25,7 @@ from sigmagraft.hosts.comfyui.control_networks import control_network
 from sigmagraft.hosts.comfyui.control_nodes import ApplyControl
 from sigmagraft.hosts.comfyui.control_patch import KEY
 from sigmagraft.hosts.comfyui.control_pictures import mask_picture, pictures, tensor_of
+from sigmagraft.hosts.comfyui.control_text_nodes import BlockWeights, Keyframe
 
 from ...controlnet.peers import host_of
 from .. import control_files as files
@@ -238,6 +240,17 @@ def test_a_union_takes_its_types_from_the_hints(model: Patcher, tmp_path: Path) 
         CollectHints().make(image(), "none", "", "none", hints)
     with pytest.raises(OptionError, match="both image and hints"):
         applied(model, tmp_path, "union", hints=hints)
+
+
+def test_lists_are_written_by_nodes() -> None:
+    first = Keyframe().make(0.0, 1.0)[0]
+    second = Keyframe().make(0.5, 0.25, first)[0]
+    assert ApplyControl.VALIDATE_INPUTS(keyframes=second) is True
+    assert keyframes("keyframes", second) == [(0.0, 1.0), (0.5, 0.25)]
+    soft = numbers("weights", BlockWeights().make("SD1, SD2", 0.825, 1.0, 1.0, 1.0)[0])
+    assert soft == pytest.approx(output_weights(Control(model="", mode="prompt"), 13), rel=1e-5)
+    parts = numbers("weights", BlockWeights().make("SDXL", 1.0, 0.0, 0.5, 2.0)[0])
+    assert parts == [0.0] * 5 + [0.5] * 4 + [2.0]
 
 
 def test_widgets_are_refused_before_anything_runs() -> None:
