@@ -18,17 +18,8 @@ from .lora_peers import PEERS, Setup, adapter_file, answers_agree
 
 RANKS, COUNTS = (8, 64, 256), (1, 4)
 SMALL = 64  # channels of the first level, of which SDXL has 320
-HEAD = (
-    "load",
-    "fuse",
-    "fuse again",
-    "unfuse",
-    "swap",
-    "step plain",
-    "step apart",
-    "step fused",
-    "memory, MiB",
-)
+HEAD = ("load", "fuse", "fuse again", "unfuse", "swap", "next prompt")
+HEAD += ("step plain", "step apart", "step fused", "memory, MiB")
 
 
 def main() -> None:
