@@ -5,23 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...controlnet.files import open_control
-from ...controlnet.model import ControlModel, pooled
 from ...controlnet.preprocess import PREPROCESSORS
 from ...controlnet.resize import RESIZE
 from ...controlnet.settings import MAX_STRENGTH, MODES, REFERENCE, Control
 from ...controlnet.written import integers, keyframes, numbers, types
 from ...core.errors import OptionError
-from ..control_run import ControlAsk
 from ..control_words import options_of
 from . import control_folders as folders
 from .control_fields import SIGMAS, WHEN, share, text, when
-from .control_host import compute_dtype, encoder
-from .control_networks import Network, control_network
-from .control_patch import controlled
 from .control_pictures import mask_picture, pictures
 from .fields import Field
-from .ip_vision import last_hidden
 from .node import Node
 
 KIND = "controlnet"
@@ -59,13 +52,17 @@ class ControlLoader(Node):
     @classmethod
     def VALIDATE_INPUTS(cls, file: str | None = None) -> bool | str:
         """True, or what is wrong with the file."""
+        from .control_make import open_control
+
         return cls.checked(lambda: file is None or open_control(folders.path(KIND, file)))
 
     @classmethod
     def IS_CHANGED(cls, file: str | None = None) -> int:
         return folders.changed(KIND, file)
 
-    def make(self, file: str) -> tuple[Network[ControlModel]]:
+    def make(self, file: str) -> tuple[Any]:
+        from .control_make import control_network
+
         return (control_network(folders.path(KIND, file)),)
 
 
@@ -156,7 +153,7 @@ class ApplyControl(Node):
     def make(
         self,
         model: Any,
-        control: Network[ControlModel],
+        control: Any,
         strength: float,
         start: float,
         end: float,
@@ -166,22 +163,13 @@ class ApplyControl(Node):
         resize: str,
         **given: Any,
     ) -> tuple[Any]:
-        loaded, networks = control.at(compute_dtype(model.model))
-        settings = _written(given) | _pictures(preprocessor, given) | _others(given)
+        from .control_make import apply
+
         limits = {name: given[name] for name in SIGMAS if name in given}
-        asked = Control(
-            model=loaded,
-            strength=strength,
-            mode=mode,
-            resize=resize,
-            mask=mask_picture(given.get("mask")),
-            **when(model, start, end, range, **limits),
-            **settings,
-        )
-        asked.pool = pooled(asked, loaded.file, loaded.file.source.name)
-        vae, vision = given.get("vae"), given.get("clip_vision")
-        ask = ControlAsk(asked, vae and encoder(model.model, vae), vision and last_hidden(vision))
-        return (controlled(model, ask, networks),)
+        settings = _written(given) | _pictures(preprocessor, given) | _others(given)
+        settings |= {"strength": strength, "mode": mode, "resize": resize}
+        settings |= {"mask": mask_picture(given.get("mask")), **when(model, start, end, range, **limits)}
+        return (apply(model, control, settings, given.get("vae"), given.get("clip_vision")),)
 
 
 _READ = {
@@ -267,12 +255,8 @@ class ApplyReference(Node):
         resize: str,
         **limits: float,
     ) -> tuple[Any]:
-        asked = Control(
-            model=method,
-            image=pictures(image),
-            strength=strength,
-            fidelity=fidelity,
-            resize=resize,
-            **when(model, start, end, range, **limits),
-        )
-        return (controlled(model, ControlAsk(asked, encoder(model.model, vae))),)
+        from .control_make import look
+
+        settings = {"model": method, "image": pictures(image), "strength": strength, "fidelity": fidelity}
+        settings |= {"resize": resize, **when(model, start, end, range, **limits)}
+        return (look(model, settings, vae),)

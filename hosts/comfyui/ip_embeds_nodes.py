@@ -13,7 +13,7 @@ from ...core.errors import FileError, OptionError
 from .control_fields import text
 from .control_pictures import pictures
 from .fields import Field
-from .ip_nodes import ADAPTER, CATEGORY, EMBEDS, LoadedAdapter
+from .ip_nodes import ADAPTER, CATEGORY, EMBEDS
 from .node import Node
 
 FOLDER = "sigmagraft_embeds"
@@ -42,9 +42,7 @@ class EncodeImages(Node):
             "optional": {"clip_vision": ("CLIP_VISION", {"tooltip": "the image encoder"})},
         }
 
-    def make(
-        self, ipadapter: LoadedAdapter, image: Any, crop: str, clip_vision: Any = None
-    ) -> tuple[Features]:
+    def make(self, ipadapter: Any, image: Any, crop: str, clip_vision: Any = None) -> tuple[Features]:
         wanted = [name for name in ipadapter.file.inputs if name != "face"]
         if not wanted:
             raise OptionError("images for an adapter that takes faces alone", ipadapter.file.source)

@@ -3,56 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from ...controlnet.ip_adapter import IPAdapter
-from ...controlnet.ip_apply import Encode, image_adapters
 from ...controlnet.ip_attention import SCALINGS
 from ...controlnet.ip_features import COMBINE, Features
-from ...controlnet.ip_file import IPAdapterFile, read_ip_adapter
 from ...controlnet.ip_image import CROPS
 from ...controlnet.ip_settings import LIMIT, ImagePrompt
 from ...controlnet.ip_weights import RULES, TABLES
-from ...controlnet.strength import Timeline
 from ...controlnet.written import layers, numbers
 from ...core.errors import OptionError
-from ..control_config import config_of
-from ..control_run import ImageAsk
-from . import comfy
 from . import control_folders as folders
 from .control_fields import SIGMAS, WHEN, text, when
-from .control_host import compute_dtype
-from .control_networks import Network, encoder_network, image_adapter_network
-from .control_patch import controlled
 from .control_pictures import mask_picture, pictures
 from .fields import Field
-from .ip_vision import by_file, by_host, missing
 from .node import Node
 
 ADAPTER, EMBEDS = "SIGMAGRAFT_IPADAPTER", "SIGMAGRAFT_EMBEDS"
 CATEGORY = "SigmaGraft/image prompt"
 CONNECTED = "connected"
 VERSIONS = {"by name": None, "1": 1, "2": 2}
-_NOWHERE = Timeline([1.0, 0.0])
-
-
-@dataclass(frozen=True)
-class LoadedAdapter:
-    """A file, and the image encoder chosen with it."""
-
-    file: IPAdapterFile
-    network: Network[IPAdapter]
-    encoder: Encode | None = None
-
-    def __deepcopy__(self, memo: object) -> LoadedAdapter:
-        return self
-
-    def encode(self, vision: Any) -> Encode:
-        """The encoder that is connected, else the one that was chosen, else one that says what is missing."""
-        if vision is not None:
-            return by_host(vision)
-        return self.encoder or missing(*self.file.encoder, self.file.source)
 
 
 class AdapterLoader(Node):
@@ -83,11 +52,11 @@ class AdapterLoader(Node):
     def IS_CHANGED(cls, file: str | None = None, image_encoder: str | None = None) -> int:
         return folders.changed(folders.IP_ADAPTERS, file) + folders.changed("clip_vision", image_encoder)
 
-    def make(self, file: str, image_encoder: str, version: str) -> tuple[LoadedAdapter]:
-        found = read_ip_adapter(folders.path(folders.IP_ADAPTERS, file), VERSIONS[version])
+    def make(self, file: str, image_encoder: str, version: str) -> tuple[Any]:
+        from .ip_make import load
+
         chosen = None if image_encoder == CONNECTED else folders.path("clip_vision", image_encoder)
-        encode = chosen and by_file(encoder_network(chosen))
-        return (LoadedAdapter(found, image_adapter_network(found), encode),)
+        return (load(folders.path(folders.IP_ADAPTERS, file), VERSIONS[version], chosen),)
 
 
 _WEIGHT = {"default": 1.0, "min": -LIMIT, "max": LIMIT, "step": 0.01, "round": False}
@@ -155,7 +124,7 @@ class ApplyAdapter(Node):
         )
 
     def make(
-        self, model: Any, ipadapter: LoadedAdapter, start: float, end: float, range: str, **given: Any
+        self, model: Any, ipadapter: Any, start: float, end: float, range: str, **given: Any
     ) -> tuple[Any]:
         limits = {name: given[name] for name in SIGMAS if name in given}
         plain = {name: given[name] for name in _PLAIN if name in given}
@@ -164,14 +133,9 @@ class ApplyAdapter(Node):
             mask=mask_picture(given.get("mask")),
             **when(model, start, end, range, **limits),
         )
-        dtype = compute_dtype(model.model)
-        weights = ipadapter.network.loaded(dtype)
-        config = config_of(model.model.diffusion_model)
-        encode = ipadapter.encode(given.get("clip_vision"))
-        adapters = image_adapters(weights, config, _NOWHERE, prompt, encode)
-        made = controlled(model, ImageAsk(adapters), ipadapter.network.at(dtype)[1])
-        add_lora(made, weights, given.get("lora_strength", 1.0))
-        return (made,)
+        from .ip_make import apply
+
+        return (apply(model, ipadapter, prompt, given.get("clip_vision"), given.get("lora_strength", 1.0)),)
 
 
 _PLAIN = ("weight", "weight_type", "combine", "scaling", "crop", "face_strength", "each", "tiled")
@@ -205,16 +169,3 @@ def _images(given: Mapping[str, Any]) -> dict[str, Any]:
         "negative_features": given.get("negative_embeds"),
         "face": face and face.face,
     }
-
-
-def add_lora(model: Any, weights: IPAdapter, strength: float) -> None:
-    """The change of the model's weights that a FaceID was trained with, as ComfyUI's own LoRA."""
-    if not weights.file.loras or not strength:
-        return
-    config = config_of(model.model.diffusion_model)
-    tensors: dict[str, Any] = {}
-    for patch in weights.weight_patches(config):
-        stem = f"diffusion_model.{patch.key.removesuffix('.weight')}"
-        tensors |= {f"{stem}.lora_down.weight": patch.delta.down, f"{stem}.lora_up.weight": patch.delta.up}  # type: ignore[attr-defined]
-    keys = comfy("lora").model_lora_keys_unet(model.model, {})
-    model.add_patches(comfy("lora").load_lora(tensors, keys), strength)
