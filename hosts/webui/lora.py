@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import FileError, SigmaGraftError
+from ...core.errors import FileError, OptionError, SigmaGraftError
 from ...loras import Bound, Strength, read_lora
 from ...loras.bind import examine
 from ..log import guarded, logger
@@ -41,14 +41,10 @@ class Graft:
 
     def activate(self, p: Any, params_list: list[Any]) -> None:
         """Called at the start of every batch and pass, with the tags of its prompt."""
-        model = model_of(p)
-        ours: list[Tag] = []
-        theirs: list[Any] = []
-        for tag in tags_of(params_list):
-            mine = model is not None and model.layout is not None and self._is_ours(tag, model)
-            (ours if mine else theirs).append(tag if mine else tag.params)
+        model, tags = model_of(p), tags_of(params_list)
+        ours = [tag for tag in tags if model is not None and self._is_ours(tag, model)]
         if self.host is not None:
-            self.host.activate(p, theirs)
+            self.host.activate(p, [tag.params for tag in tags if tag not in ours])
         if model is not None:
             try:
                 self._put(p, model, ours)
@@ -68,17 +64,24 @@ class Graft:
     def _is_ours(self, tag: Tag, model: Model) -> bool:
         if tag.asked or self.host is None:
             return True
+        if model.layout is None:
+            return False
         try:
             path = file_of(tag.name)
             key = (path, path.stat().st_mtime_ns, id(model))
             if key not in self._reads:
-                self._reads[key] = host_reads(examine(read_lora(path), model.layout.targets), families())  # type: ignore[union-attr]
+                self._reads[key] = host_reads(examine(read_lora(path), model.layout.targets), families())
             return not self._reads[key]
         except (FileError, OSError) as error:  # the host says in its own way what it cannot find or read
             logger.info("%s is left to the web UI: %s", tag.name, error)
             return False
 
     def _put(self, p: Any, model: Model, tags: Sequence[Tag]) -> None:
+        if tags and model.layout is None:
+            where = f"<lora:{tags[0].text}>"
+            raise OptionError(
+                "a model that is not SD1, SD2 or SDXL", where, todo="leave it to the web UI: one weight alone"
+            )
         wanted = [(file_of(tag.name), *tag.read()) for tag in tags]
         files = self.shelf.read(path for path, _, _ in wanted)
         acting: list[tuple[Bound, Strength]] = []

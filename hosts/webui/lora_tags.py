@@ -15,7 +15,7 @@ OURS = ("te2", "blocks", "lbw", "sigma", "step", "fraction", "start", "stop", "f
 THEIRS = ("dyn",)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tag:
     """One tag: ``asked`` says that it has words of ours; ``params`` is the host's object, for its own loader."""
 

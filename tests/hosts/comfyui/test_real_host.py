@@ -16,6 +16,7 @@ from PIL import Image
 
 from sigmagraft.samplers import SAMPLERS, SCHEDULES, NoiseLevels, schedule
 
+from .lora_real import write_tiny_loras
 from .served import HERE, ROOT, Host, custom, node, served, walk
 
 CHECKOUT = os.environ.get("SIGMAGRAFT_COMFYUI", "")
@@ -177,6 +178,10 @@ def test_the_example_workflows_run(host: Host, file: Path) -> None:
     for number, kind in kinds.items():
         if kind in ("CheckpointLoaderSimple", "LoraLoaderModelOnly"):
             prompt[number] = node("TinyModel", kind="flow" if "flux" in file.name else "eps", slow=0.0)
+        elif kind == "SigmaGraftLora":
+            write_tiny_loras(host)
+            del prompt[number]["inputs"]["clip"]
+            prompt[number]["inputs"]["lora_name"] = "ink.safetensors"
         elif kind == "VAEDecode":
             prompt[number] = node("TinyDecode", samples=prompt[number]["inputs"]["samples"])
         elif kind.startswith("Empty"):

@@ -292,6 +292,16 @@ def test_what_is_wrong_ends_the_job_and_leaves_the_model(world: World) -> None:
     assert not torch.allclose(world.answer(), plain, atol=1e-3)
 
 
+def test_on_a_model_of_another_kind_all_is_the_host_s_and_ours_are_refused(world: World) -> None:
+    world.lora.model_of(world.p()).layout = None
+    p = world.start("ink:1", "peft:1")
+    assert world.own.given == ["ink:1", "peft:1"]
+    assert not hasattr(p, "setup_conds")
+    p = world.start("ink:1:blocks=ALL")
+    with pytest.raises(Exception, match="not SD1, SD2 or SDXL"):
+        p.setup_conds()
+
+
 def test_what_is_not_used_is_said_beside_the_picture(world: World) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -125,4 +125,32 @@ class TinySave:
         return {}
 
 
-NODE_CLASS_MAPPINGS = {"TinyModel": TinyModel, "TinyDecode": TinyDecode, "TinySave": TinySave}
+class TinyWeights:
+    """The weights of a UNet, as a file in the output folder."""
+
+    RETURN_TYPES = ()
+    FUNCTION = "make"
+    CATEGORY = "test"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def make(self, model):
+        import folder_paths
+        from safetensors.torch import save_file
+
+        folder = folder_paths.get_output_directory()
+        os.makedirs(folder, exist_ok=True)
+        weights = {name: value.clone() for name, value in model.model.diffusion_model.state_dict().items()}
+        save_file(weights, os.path.join(folder, "unet.safetensors"))
+        return {}
+
+
+NODE_CLASS_MAPPINGS = {
+    "TinyModel": TinyModel,
+    "TinyDecode": TinyDecode,
+    "TinySave": TinySave,
+    "TinyWeights": TinyWeights,
+}
