@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core.patch import EvaluationPatch
+from ..core.patch import EvaluationPatch, StepInfo
 from .spec import Evaluation, Guidance, Setting
 from .text import Chosen
 
@@ -28,6 +28,19 @@ class Kin:
         return int(self.start * steps) <= step + _ROUNDING and (
             self.stop >= 1.0 or step + _ROUNDING < int(self.stop * steps)
         )
+
+
+@dataclass(frozen=True)
+class Always:
+    """A guidance that only changes the network, as an adapter that acts in every evaluation."""
+
+    guidance: Guidance
+
+    def active(self, info: StepInfo) -> bool:
+        return True
+
+    def patches(self) -> Sequence[EvaluationPatch]:
+        return self.guidance.patches()
 
 
 def open_kin(chosen: Iterable[Chosen], setting: Setting) -> list[Kin]:

@@ -52,7 +52,7 @@ def hooks_for(
     given = {name: getattr(call, name, None) for name in IMAGES}
     told = pipe.with_image_prompts({name: value for name, value in given.items() if value is not None})
     request = SimpleNamespace(ip_adapter=told.get("ip_adapter"))
-    adapters: list[Acting] = [*more, *pipe.ip_adapters.for_run(request, sigmas)]  # type: ignore[arg-type]
+    adapters: list[Acting] = [*more, *pipe.freeu, *pipe.ip_adapters.for_run(request, sigmas)]  # type: ignore[arg-type]
     host = host_of(model, levels, sigmas, latents) if controls else None
     adapters += [acting(control, host) for control in controls if host is not None]
     return following(pipe.loras, hooks_of(adapters), sigmas)

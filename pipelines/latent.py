@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from ..controlnet.settings import Control
 from ..core.errors import OptionError
+from ..guidance import Setting, open_kin, read_guidance
+from ..guidance.apply import Always
 from ..standalone.ip_adapter import IPAdapters
 from ..standalone.ip_adapter_verbs import IPAdapterVerbs
 from ..standalone.load import load_model
@@ -27,6 +29,7 @@ from .adapting import hooks_for, levels_of_scheduler, lora_scale, sigmas_of
 from .base import DiffusionPipeline, Found, load_scheduler
 from .component import folder_config, refuse_unknown
 from .configs import unet_config, vae_config
+from .crop import cropped, pasted
 from .loop import Guide, Loop, check_told, set_timesteps
 from .models import AutoencoderKL, UNet2DConditionModel, refuse_attention_arguments
 from .output import Output, StableDiffusionPipelineOutput
@@ -68,6 +71,7 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
         self.loras = unet.loras
         self.ip_adapters = IPAdapters(self.model)
         self.zero_negative = force_zeros_for_empty_prompt
+        self.freeu: list[Always] = []
 
     def __init_subclass__(
         cls,
@@ -179,6 +183,17 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
         """Let prompts name an embedding by its file's name. FileError where there is none."""
         self.embeddings.add(Path(path))
 
+    def enable_freeu(self, s1: float, s2: float, b1: float, b2: float) -> None:
+        """FreeU (arXiv:2309.11497) with these scales of skips and backbone. OptionError outside 0 to 10."""
+        scales = f"s1={s1!r},s2={s2!r},b1={b1!r},b2={b2!r}"
+        chosen = read_guidance(f"freeu:{scales},version=1,places=levels")
+        (kin,) = open_kin([chosen], Setting(self.unet.network.config))
+        self.freeu = [Always(kin.guidance)]
+
+    def disable_freeu(self) -> None:
+        """The network as it is."""
+        self.freeu = []
+
     def sized(self, call: SimpleNamespace) -> tuple[int, int]:
         """(height, width) of the pictures. OptionError for a size that is no multiple of the autoencoder's factor."""
         model = self.model
@@ -214,7 +229,10 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
         refuse_attention_arguments(call.cross_attention_kwargs)
         check_told(call.callback_on_step_end_tensor_inputs)
         with self.offloaded(), lora_scale(self, call.cross_attention_kwargs):
-            return self.finish(call, self.drawn(call, self.sized(call)))
+            size = self.sized(call)
+            region = None if getattr(call, "padding_mask_crop", None) is None else cropped(call, size)
+            output = self.finish(call, self.drawn(call, size))
+            return output if region is None else pasted(output, region)
 
     def drawn(self, call: SimpleNamespace, size: tuple[int, int]) -> Tensor:
         """The finished latents."""

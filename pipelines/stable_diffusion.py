@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from ..core.errors import OptionError
 from ..standalone.textrules import Sizes
-from .arguments import IMAGE, MASK, RUN, SIZE, START, XL, XL_IMAGE
+from .arguments import CROP, IMAGE, MASK, RUN, SIZE, START, XL, XL_IMAGE
 from .latent import LatentPipeline
 from .prompts import Words
 from .starts import from_image, from_mask
@@ -27,7 +27,10 @@ class StableDiffusionImg2ImgPipeline(
 
 
 class StableDiffusionInpaintPipeline(
-    LatentPipeline, start=from_mask, takes={**START, **MASK, **SIZE, "strength": 1.0, **RUN}, more=CHECKED
+    LatentPipeline,
+    start=from_mask,
+    takes={**START, **MASK, **SIZE, **CROP, "strength": 1.0, **RUN},
+    more=CHECKED,
 ):
     """Repaints what a mask shows white; with ordinary models and with those of nine channels."""
 
@@ -75,6 +78,8 @@ class StableDiffusionXLImg2ImgPipeline(
 
 
 class StableDiffusionXLInpaintPipeline(
-    XLWords, start=from_mask, takes={**START, **MASK, **SIZE, "strength": 0.9999, **RUN, **XL, **XL_IMAGE}
+    XLWords,
+    start=from_mask,
+    takes={**START, **MASK, **SIZE, **CROP, "strength": 0.9999, **RUN, **XL, **XL_IMAGE},
 ):
     """Repaints what a mask shows white, with SDXL."""
