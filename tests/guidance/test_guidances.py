@@ -303,3 +303,35 @@ def test_unknown_networks_are_refused_by_what_needs_them() -> None:
     without = SimpleNamespace(**{**UNET.__dict__, "transformer_depth_middle": 0})
     with pytest.raises(OptionError, match="middle block"):
         open_kin([read_guidance("sag")], Setting(without))  # type: ignore[arg-type]
+
+
+def test_the_documents_example_is_a_guidance(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The class of docs/guidance.md, registered for the length of this test."""
+    import sys
+    import types
+
+    import sigmagraft
+    from sigmagraft.core.registry import Registry
+    from sigmagraft.guidance import spec
+
+    root = Path(sigmagraft.__file__).parent
+    text = (root / "docs/guidance.md").read_text(encoding="utf-8")
+    code = text.split("# guidance/towards_mean.py\n")[1].split("```")[0]
+    registry: Registry = Registry("guidance")
+    monkeypatch.setattr(spec, "GUIDANCES", registry)
+    module = types.ModuleType("sigmagraft.guidance.towards_mean")
+    module.__package__ = "sigmagraft.guidance"
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(code, "towards_mean.py", "exec"), module.__dict__)
+    (made,) = registry
+    found = combine([made.make(Setting(), share=1.0)], evaluation(uncond=None))
+    torch.testing.assert_close(found, COND.mean((2, 3), keepdim=True).expand_as(COND))
+
+
+def test_the_document_lists_them_all() -> None:
+    import sigmagraft
+
+    text = (Path(sigmagraft.__file__).parent / "docs/guidance.md").read_text(encoding="utf-8")
+    for each in GUIDANCES:
+        assert f"| `{each.name}`" in text
+        assert each.paper in text
