@@ -12,6 +12,7 @@ from .animate import (
     AnimateDiffPipeline,
     AnimateDiffSDXLPipeline,
 )
+from .animate_video import AnimateDiffVideoToVideoPipeline
 from .auto import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
 from .base import DiffusionPipeline
 from .control import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
@@ -36,6 +37,7 @@ __all__ = [
     "AnimateDiffControlNetPipeline",
     "AnimateDiffPipeline",
     "AnimateDiffSDXLPipeline",
+    "AnimateDiffVideoToVideoPipeline",
     "AutoPipelineForImage2Image",
     "AutoPipelineForInpainting",
     "AutoPipelineForText2Image",

@@ -132,7 +132,7 @@ class ClipPipeline(LatentPipeline, more=("motion_adapter",)):
 
     def drawn(self, call: SimpleNamespace, size: tuple[int, int]) -> Tensor:
         """The finished latents [b, c, frames, h, w]."""
-        frames = self._frames(call)
+        frames = self.frames(call)
         call.num_images_per_prompt = call.num_videos_per_prompt
         prompter = Prompter(self.model, self.embeddings, (size[1], size[0]), call.clip_skip)
         words = self.words(call, size)
@@ -141,12 +141,12 @@ class ClipPipeline(LatentPipeline, more=("motion_adapter",)):
         sides = (side // model.vae.factor for side in size)
         clips = len(cond.context) // frames
         shape = torch.Size((clips, model.info.latent_channels, frames, *sides))
-        start = start_noise(call, shape, self.free_noise, self)
         guide = Guide(cond, uncond, call.guidance_scale, getattr(call, "guidance_rescale", 0.0))
-        return self._rounds(call, guide, start)
+        return self.walked(call, guide, shape, size)
 
-    def _rounds(self, call: SimpleNamespace, guide: Guide, start: Tensor) -> Tensor:
-        """One walk; with FreeInit as many as it has rounds."""
+    def walked(self, call: SimpleNamespace, guide: Guide, shape: torch.Size, size: tuple[int, int]) -> Tensor:
+        """One walk from noise; with FreeInit as many as it has rounds."""
+        start = start_noise(call, shape, self.free_noise, self)
         free, first, end = self.free_init or FreeInit(1), start, start
         for index in range(free.rounds):
             steps = free.steps(call.num_inference_steps, index)
@@ -155,10 +155,11 @@ class ClipPipeline(LatentPipeline, more=("motion_adapter",)):
             levels = levels_of_scheduler(self.scheduler)
             if index:
                 start = again(free, end, first, 1 / (1 + levels.sigma_max**2), call.generator)
-            end = self._walk(call, guide, start * self.scheduler.init_noise_sigma, timesteps)
+            end = self.walk(call, guide, start * self.scheduler.init_noise_sigma, timesteps)
         return end
 
-    def _walk(self, call: SimpleNamespace, guide: Guide, latents: Tensor, timesteps: Tensor) -> Tensor:
+    def walk(self, call: SimpleNamespace, guide: Guide, latents: Tensor, timesteps: Tensor) -> Tensor:
+        """From latents at the first of the timesteps to the end."""
         timesteps, levels = self.until(call, timesteps), levels_of_scheduler(self.scheduler)
         rows = latents.transpose(1, 2).flatten(0, 1)
         sigmas, motion = sigmas_of(levels, timesteps), self._acting(len(latents))
@@ -181,8 +182,11 @@ class ClipPipeline(LatentPipeline, more=("motion_adapter",)):
         unet = self.unet.network.config
         return MotionActing(self.motion_adapter.network, unet, clips, joint=True, over=over)
 
-    def _frames(self, call: SimpleNamespace) -> int:
-        """OptionError for more frames than the motion modules have positions for, where nothing cuts them."""
+    def frames(self, call: SimpleNamespace) -> int:
+        """How many a call asks for.
+
+        OptionError for more than the motion modules have positions for, where nothing cuts them.
+        """
         longest = self.motion_adapter.network.config.length
         together = min(call.num_frames, self.free_noise.length) if self.free_noise else call.num_frames
         if not 1 <= together <= longest:

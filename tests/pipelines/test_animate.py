@@ -236,6 +236,25 @@ def test_a_picture_for_each_frame(v2: Pair, tmp_path: Path) -> None:
         drawn(PROMPT, num_frames=6, conditioning_frames=frames[:5])
 
 
+def test_a_video_drawn_anew(v2: Pair) -> None:
+    both = object.__new__(Pair)
+    parts = {name: part for name, part in v2.theirs.components.items()}
+    both.theirs = diffusers.AnimateDiffVideoToVideoPipeline(**parts)
+    both.ours = sigmagraft.AnimateDiffVideoToVideoPipeline.from_pipe(v2.ours)
+    video = [picture(seed, (SIZE, SIZE)) for seed in range(4)]
+    results = []
+    for pipe in (both.theirs, both.ours):
+        pipe.set_progress_bar_config(disable=True)
+        told = {"num_inference_steps": 4, "strength": 0.5, "height": SIZE, "width": SIZE}
+        seed = torch.Generator().manual_seed(3)
+        results.append(pipe(video, PROMPT, generator=seed, output_type="latent", **told).frames)
+    away = float((results[1] - results[0]).abs().max() / results[0].abs().max())
+    assert results[0].shape == results[1].shape
+    assert away <= 1e-4
+    with pytest.raises(OptionError, match="no video"):
+        both.ours(None, PROMPT)
+
+
 def test_frames_as_people_ask_for_them(v2: Pair) -> None:
     told = {"num_frames": 3, "height": SIZE, "width": SIZE, "num_inference_steps": 1}
     for kind in ("pil", "np", "pt"):
