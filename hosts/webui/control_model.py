@@ -61,9 +61,11 @@ class Levels:
     flow: bool
 
     @classmethod
-    def of(cls, inner: Any) -> Levels:
-        """Of what the hosts call inner_model; samplers of timesteps have alphas alone."""
-        table = getattr(inner, "sigmas", None)
+    def of(cls, p: Any, inner: Any) -> Levels:
+        """Of what the hosts call inner_model; under samplers of timesteps it has none, so the UNet's model is asked."""
+        model = getattr(patcher_of(p), "model", None)
+        sources = (inner, getattr(model, "predictor", None), getattr(model, "model_sampling", None))
+        table = next((one.sigmas for one in sources if getattr(one, "sigmas", None) is not None), None)
         if table is None:
             kept = inner.inner_model.alphas_cumprod.double().cpu()
             table = ((1 - kept) / kept).sqrt()

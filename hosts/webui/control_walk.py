@@ -75,7 +75,7 @@ def _lent(p: Any, networks: Sequence[nn.Module]) -> Any:
 def _controlled(
     p: Any, model: Any, asks: Sequence[Ask], noise: Tensor, named: Mapping[str, Any]
 ) -> Iterator[None]:
-    levels = Levels.of(model.inner_model)
+    levels = Levels.of(p, model.inner_model)
     sigmas = _sigmas(p, levels, named)
     unet, patched = unet_of(p), patcher_of(p) is not None
     graft = control_options.grafted if patched else control_ldm.grafted

@@ -220,6 +220,14 @@ def test_hires_takes_the_passes_that_are_asked(web: RealWebUI, tmp_path: Path) -
     assert len({float(x.double().sum()) for x in (*ends.values(), plain["final"])}) == 4
 
 
+def test_a_sampler_of_timesteps_is_controlled(web: RealWebUI, tmp_path: Path) -> None:
+    ddim = {"sampler_name": "DDIM", "scheduler": "Automatic"}
+    plain, _ = drawn(web, tmp_path / "plain.pt", **ddim)
+    ends = [drawn(web, tmp_path / "kept.pt", unit("t2i", end=end), **ddim)[0]["final"] for end in (0.34, 1.0)]
+    assert apart(ends[0], plain["final"]) > 100 * SAME
+    assert apart(ends[0], ends[1]) > SAME
+
+
 def test_mistakes_are_told(web: RealWebUI) -> None:
     def refused(**given: Any) -> str:
         return web.refusal(**WALK, alwayson_scripts={"sigmagraft control": {"args": [unit(**given)]}})
