@@ -1,7 +1,7 @@
 """Sharpen the decoder on the things in the cached scenes: `python -m training.train_decoder`.
 
-The encoder stands still, so that latents, and whatever was trained on them, stay what they are. Loss: |d| + d^2 plus the
-differences of d between neighbouring pixels, which blurred corners pay for. Every fourth step goes by the pieces of
+The encoder stands still, so that latents, and whatever was trained on them, stay what they are. Loss: |d| + d^2 plus
+the differences of d between neighbouring pixels, which blurred corners pay for. Every fourth step goes by the pieces of
 train_vae, so that styles the cache does not hold are not forgotten.
 """
 
