@@ -30,6 +30,8 @@ from .configs import unet_config, vae_config
 from .output import ModelOutput, Output
 
 CPU = torch.device("cpu")
+# what diffusers keeps as matrices where we have 1x1 convolutions: the VAE's attention
+FLAT = ("to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight")
 
 
 class UNet2DConditionModel(Component):
@@ -164,9 +166,7 @@ class AutoencoderKL(Component):
     def named_tensors(self) -> dict[str, Tensor]:
         c = self.network.config
         named = rename(self.network.state_dict(), inverse(vae_table(len(c.ch_mult), c.num_res_blocks)))[0]
-        # diffusers keeps the attention's 1x1 convolutions as matrices
-        flat = ("to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight")
-        return {name: t.flatten(1) if name.endswith(flat) else t for name, t in named.items()}
+        return {name: t.flatten(1) if name.endswith(FLAT) else t for name, t in named.items()}
 
     def enable_slicing(self) -> None:
         """Images are decoded one by one by every pipeline, so there is nothing to turn on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from ..core.errors import FileError, OptionError
 from ..core.safetensors_file import write_safetensors
+from ..standalone.model import Family
 from ..standalone.text import TextConfig, TextEncoder
 from ..standalone.textrules import RULES
 from ..standalone.tokens import END, START, VOCAB, Tokenizer
@@ -61,8 +62,10 @@ def _writer(
         encoder = f"text_encoder{'_2' if number else ''}"
         if encoder not in texts:
             return [None, None], None
-        return ["transformers", LIBRARIES[name]], lambda folder: _save_tokenizer(
-            pipe, part, texts.index(encoder), folder
+        model: Any = pipe.model  # type: ignore[attr-defined]
+        sizes = [text.config for text in model.texts]
+        return ["transformers", LIBRARIES[name]], lambda folder: save_tokenizer(
+            part, sizes, model.info.family, texts.index(encoder), folder
         )
     if part is None:
         return [None, None], None
@@ -83,12 +86,13 @@ def _writer(
 def _save_text(text: nn.Module, kind: str, folder: Path, variant: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config: TextConfig = text.config  # type: ignore[assignment]
-    (folder / "config.json").write_text(json.dumps(_text_config(config, kind), indent=2), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(text_config(config, kind), indent=2), encoding="utf-8")
     name = f"model.{variant}.safetensors" if variant else "model.safetensors"
     write_safetensors(folder / name, text.state_dict(), {"format": "pt"})
 
 
-def _text_config(c: TextConfig, kind: str) -> dict[str, Any]:
+def text_config(c: TextConfig, kind: str) -> dict[str, Any]:
+    """A text encoder's config.json."""
     return {
         "architectures": [kind],
         "model_type": "clip_text_model",
@@ -107,15 +111,14 @@ def _text_config(c: TextConfig, kind: str) -> dict[str, Any]:
     }
 
 
-def _save_tokenizer(pipe: Any, tokenizer: Tokenizer | None, which: int, folder: Path) -> None:
-    """vocab.json, merges.txt and the special tokens; CLIP's own where the model came without."""
+def save_tokenizer(
+    tokenizer: Tokenizer | None, texts: Sequence[TextConfig], family: Family, which: int, folder: Path
+) -> None:
+    """vocab.json, merges.txt and the special tokens of encoder `which`; CLIP's own where the model came without."""
     folder.mkdir(parents=True, exist_ok=True)
-    model = pipe.model
-    words = tokenizer or Tokenizer.clip(min(min(text.config.vocab for text in model.texts), VOCAB))
+    words = tokenizer or Tokenizer.clip(min(min(text.vocab for text in texts), VOCAB))
     words.save(folder)
-    pad = (
-        words.pad if words.pad is not None and len(model.texts) == 1 else RULES[model.info.family].pads[which]
-    )
+    pad = words.pad if words.pad is not None and len(texts) == 1 else RULES[family].pads[which]
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": words.word(pad)}
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2), encoding="utf-8")
     config = {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH}

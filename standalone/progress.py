@@ -39,6 +39,10 @@ class Progress:
         """`done` pictures of this batch are decoded."""
         self._show("decoding" + self.title, done, self.pictures, unit=" pictures")
 
+    def drawn(self, done: int, total: int) -> None:
+        """`done` of `total` pictures of a batch are there."""
+        self._show("drawing", done, total, unit=" pictures")
+
     def measured(self, done: int, total: int) -> None:
         """`done` of `total` levels of the trajectories are measured."""
         self._show("measuring", done, total, unit=" levels")

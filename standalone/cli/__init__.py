@@ -23,6 +23,8 @@ COMMANDS = {
     "inpaint": ("inpaint", "the masked part of a picture repainted"),
     "animate": ("animate", "a clip from a prompt, with motion modules of AnimateDiff"),
     "outpaint": ("outpaint", "what is around a picture, painted"),
+    "batch": ("batch", "a file of jobs drawn over all devices, a picture each, resumable"),
+    "convert": ("convert", "a model as one file or as a folder, in another dtype"),
     "resume": ("resume", "a run that --stop-at has stopped, gone on with"),
     "compare": ("compare", "samplers side by side: a grid, their cost and distance, a plot"),
     "statistics": ("statistics", "a model measured, for the sampler DPM-Solver-v3"),

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-
 TOKEN = "hf_" + "a" * 34
 LOGIN = {"device_code": "d", "user_code": "A-B", "interval": 0, "expires_in": 60}
 GIVEN = {"access_token": TOKEN, "token_type": "bearer"}
