@@ -32,6 +32,14 @@ def load_motion(source: str | Path, model: Model, hub: Hub | None = None) -> tup
     return file, file.build(model.device, model.dtype)
 
 
+def local_motion(source: str | Path) -> MotionFile | None:
+    """What a local file or folder holds; None for what is on the hub. FileError where it holds no motion modules."""
+    path = Path(source).expanduser()
+    if not path.exists() and is_hub_id(str(source)):
+        return None
+    return open_motion(locate_motion(source))
+
+
 def locate_motion(source: str | Path, hub: Hub | None = None) -> Path:
     """The local file. FileError where there is none, or several."""
     path = Path(source).expanduser()

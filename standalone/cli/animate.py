@@ -37,6 +37,7 @@ def run(argv: Sequence[str]) -> int:
         prompt, video = _prompt(settings), _video(settings)
         target = _target(settings)
         recipe.check_names(settings)
+        _check(settings)
         output.check_folder(target.folder)
         clip = _draw(settings, prompt, video, progress)
         progress.close()
@@ -172,6 +173,16 @@ def _target(settings: Settings) -> naming.Target:
     if target.format == "MP4":
         clip_files.codec()
     return target
+
+
+def _check(settings: Settings) -> None:
+    """Before any model loads: OptionError for a clip that cannot be, FileError for a local file without modules."""
+    from ..animate_settings import ClipSettings
+    from ..motion import local_motion
+
+    clip = ClipSettings.taken({name: settings[name] for name in CLIP if name in settings})
+    if (file := local_motion(settings["motion"])) is not None:
+        clip.resolve(file.config.length)
 
 
 def _draw(

@@ -118,8 +118,20 @@ def test_the_command(
         (["--motion", "absent.safetensors"], "absent.safetensors"),
         (["--motion", "m", "--format", "avi"], "avi"),
         (["--motion", "m", "--at", "here"], "FRAME:PROMPT"),
+        (["--motion", "FILE", "--windows", "none", "--frames", "25"], "at most 24"),
+        (["--motion", "FILE", "--free-init", "2:method=sharp"], "butterworth"),
     ],
 )
-def test_the_command_refuses(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["animate", "a red circle", *words]) == 2
+def test_the_command_refuses_before_any_model_loads(
+    words: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sigmagraft.standalone.pipeline import Pipeline
+
+    monkeypatch.setattr(Pipeline, "load", None)
+    file = str(random_motion(tmp_path / "motion.safetensors", UNET))
+    assert main(["animate", "a red circle", *(file if word == "FILE" else word for word in words)]) == 2
     assert said in capsys.readouterr().err
