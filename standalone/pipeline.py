@@ -154,6 +154,8 @@ class Pipeline(LoraVerbs, IPAdapterVerbs, AnimateVerbs):
 
     def refiner(self, source: Pipeline | str | Path) -> Pipeline:
         """The model that takes over at the end of a run, kept until another is asked for."""
+        if not isinstance(source, Pipeline | str | Path):
+            raise OptionError(f"refiner {source!r:.80}", expected="a Pipeline, a file, folder or hub id")
         if isinstance(source, Pipeline):
             made = source
         elif (made := self._refiners.get(str(source))) is None:

@@ -25,6 +25,7 @@ WRONG: dict[str, list[Any]] = {
     OPTIONS[0]: ["eta=1", [1], {3: 4}],
     PICTURE[0]: ["file.png", 3],
     SEED[0]: ["7", 1.5, [1.5], True],
+    KINDS["soft"][0]: ["yes", 1, 0.0],
     KINDS["loras"][0]: [3, "a", [3]],
 }
 CASES = [
@@ -48,7 +49,7 @@ def test_wrong_kinds_are_refused_by_name(name: str, value: Any, pipe: Pipeline) 
 
 
 def test_every_setting_has_a_kind_or_a_reader_of_its_own() -> None:
-    read_elsewhere = {"sampler", "sigmas", "timesteps", "ip_adapter", "control"}
+    read_elsewhere = {"sampler", "sigmas", "timesteps", "ip_adapter", "control", "hires", "refiner"}
     assert {each.name for each in fields(Request) if each.init} == set(KINDS) | read_elsewhere
 
 
