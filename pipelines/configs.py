@@ -15,7 +15,9 @@ EDM_SCALE = 0.5  # the deviation that latents with a mean and deviation of their
 def unet_config(c: UNetConfig, sample_size: int) -> dict[str, Any]:
     """The config.json of a UNet2DConditionModel with these sizes; `sample_size` in latent pixels."""
     down = ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in c.transformer_depth]
-    depths = [max(depth, 1) for depth in c.transformer_depth]
+    # diffusers takes the middle's depth from the last level, whether that has transformers or not
+    last = c.transformer_depth[-1] or c.transformer_depth_middle
+    depths = [max(depth, 1) for depth in (*c.transformer_depth[:-1], last)]
     config: dict[str, Any] = {
         "sample_size": sample_size,
         "in_channels": c.in_channels,

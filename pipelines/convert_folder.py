@@ -22,7 +22,7 @@ from ..standalone.vae import VAEConfig
 from .configs import unet_config, vae_config
 from .convert import Values, weights_name
 from .models import FLAT
-from .saving import save_tokenizer, text_config
+from .saving import LAYOUT, save_tokenizer, text_config
 from .single_file import scheduler_of
 
 CLASSES = {
@@ -106,7 +106,7 @@ def _index(identity: Identity, parts: Mapping[str, Any]) -> dict[str, Any]:
     absent = ABSENT.get("depth" if identity.task == "depth" else kind, ())
     zeros = {"force_zeros_for_empty_prompt": family == "sdxl"} if kind != "sd" else {}
     score = {"requires_aesthetics_score": True} if kind == "sdxl-refiner" else {}
-    name = {"_class_name": CLASSES[kind, identity.task]}
+    name = {"_class_name": CLASSES[kind, identity.task], "_diffusers_version": LAYOUT}
     return {**name, **zeros, **score, **{part: [None, None] for part in absent}, **parts}
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LIBRARIES = {"tokenizer": "CLIPTokenizer", "tokenizer_2": "CLIPTokenizer"}
 LENGTH = 77
+LAYOUT = "0.30.0"  # of diffusers: its inpainting class asks model_index.json for a version, and reads old ones otherwise
 
 
 def save_pipeline(
@@ -34,7 +35,11 @@ def save_pipeline(
     FileError where it cannot be written, OptionError for a component nobody can save.
     """
     target = Path(folder)
-    index: dict[str, Any] = {"_class_name": type(pipe).__name__, **pipe.settings}
+    index: dict[str, Any] = {
+        "_class_name": type(pipe).__name__,
+        "_diffusers_version": LAYOUT,
+        **pipe.settings,
+    }
     writers = {name: _writer(pipe, name, part, variant) for name, part in pipe.components.items()}
     try:
         target.mkdir(parents=True, exist_ok=True)
