@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LIBRARIES = {"tokenizer": "CLIPTokenizer", "tokenizer_2": "CLIPTokenizer"}
 LENGTH = 77
-LAYOUT = "0.30.0"  # of diffusers: its inpainting class asks model_index.json for a version, and reads old ones otherwise
+LAYOUT = "0.30.0"  # of diffusers, whose inpainting class asks model_index.json for a version
 
 
 def save_pipeline(

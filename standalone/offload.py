@@ -8,7 +8,8 @@ adapters, and nothing is copied back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from ..core.blocks import SpatialTransformer
 from ..core.errors import OptionError, nearest
+from .model import Model
 from .text import TextEncoder
 
 MODES = ("model", "sequential")
@@ -74,8 +76,7 @@ class Offload:
     def __init__(
         self, stages: Iterable[Stage], device: torch.device, mode: str = "model", mover: Mover | None = None
     ) -> None:
-        if mode not in MODES:
-            raise OptionError(f"offload {mode!r}", todo=nearest(mode, MODES))
+        check_mode(mode)
         self.device, self.mode = device, mode
         self._mover = mover or Copies(device)
         self._there: list[str] = []  # what is on the device
@@ -149,6 +150,34 @@ class Offload:
         return value.to(self.device) if isinstance(value, Tensor) else value
 
 
+def check_mode(mode: str, compiled: bool = False) -> None:
+    """Raises OptionError for an unknown mode, or for one of a network that is compiled, which keeps its addresses."""
+    if mode not in MODES:
+        raise OptionError(f"offload {mode!r}", todo=nearest(mode, MODES))
+    if compiled:
+        raise OptionError("offload of a compiled UNet", todo="leave out one of the two")
+
+
+@contextmanager
+def freeing(offload: Offload | None) -> Iterator[None]:
+    """When it ends, nothing is on the device."""
+    try:
+        yield
+    finally:
+        if offload is not None:
+            offload.free()
+
+
+def offloaded(model: Model, place: torch.device, mode: str, mover: Mover | None = None) -> Offload:
+    """A model whose networks come to `place` as they run; everything else of it is there."""
+    model.device = place
+    for name in ("scale_factor", "shift_factor"):
+        if isinstance(value := getattr(model, name), Tensor):
+            setattr(model, name, value.to(place))
+    networks = {"unet": [model.unet], "vae": [model.vae], "text_encoder": model.texts}
+    return Offload(stages_of(networks, ("unet",)), place, mode, mover)
+
+
 def _own(layer: nn.Module) -> list[Tensor]:
     """The weights that a layer reads itself, as they are now: adapters may have exchanged them."""
     paths = next((paths for kind, paths in READ.items() if isinstance(layer, kind)), ())
@@ -161,7 +190,7 @@ def stages_of(
 ) -> list[dict[str, nn.Module]]:
     """A stage for each name, and one for all of `together`, which answer each other within a step."""
     named = {
-        name: {f"{name}.{n}" if n else name: network for n, network in enumerate(own)}
+        name: {f"{name}_{n + 1}" if n else name: network for n, network in enumerate(own)}
         for name, own in networks.items()
     }
     joint = {key: value for name in together for key, value in named.get(name, {}).items()}

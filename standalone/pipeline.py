@@ -26,6 +26,7 @@ from .lora_stack import Loras
 from .lora_verbs import LoraVerbs
 from .memory import choose_device, choose_dtype, memory_errors, prefer_layout, vae_dtype
 from .model import Model, ModelInfo
+from .offload import Mover, Offload, check_mode, freeing, offloaded
 from .preview import LatentPreview
 from .refiner import check_refiner
 from .request import Request
@@ -51,6 +52,7 @@ class Pipeline(LoraVerbs, IPAdapterVerbs, AnimateVerbs):
         self.controls = Controls(model)
         self.loras = Loras(lambda: networks_of(model), FAMILIES[model.info.family].label)
         self._refiners: dict[str, Pipeline] = {}
+        self.offload: Offload | None = None
         self.preview = LatentPreview(lambda pixels: latents.encode(model, pixels), model.vae.factor)
 
     @property
@@ -66,6 +68,7 @@ class Pipeline(LoraVerbs, IPAdapterVerbs, AnimateVerbs):
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         compile: bool = False,
+        offload: str | None = None,
         embeddings: Iterable[str | Path] = (),
         lora_dir: Iterable[str | Path] = (),
         **options: Any,
@@ -73,6 +76,7 @@ class Pipeline(LoraVerbs, IPAdapterVerbs, AnimateVerbs):
         """A checkpoint file, diffusers folder or hub id; "bundled" is the small model that ships with the package.
 
         ``embeddings`` are textual inversion files or folders, ``lora_dir`` folders of adapters that prompts may name;
+        ``offload``: "model" or "sequential" keep the networks off the device while they do not run, see offload.py;
         ``options`` are those of ``load_model`` (vae,
         text_encoder, prediction, shift, variant, ...). FileError, MissingPartError, OptionError, OutOfMemory.
         """
@@ -80,9 +84,12 @@ class Pipeline(LoraVerbs, IPAdapterVerbs, AnimateVerbs):
 
         place = choose_device(device)
         kind = choose_dtype(dtype, place)
+        if offload is not None:
+            check_mode(offload, compile)
+        home = torch.device("cpu") if offload else place
         with memory_errors("loading the model", place):
             options.setdefault("vae_dtype", vae_dtype(kind, place))
-            model = load_model(source, device=place, dtype=kind, **options)
+            model = load_model(source, device=home, dtype=kind, **options)
             for network in (model.unet, model.vae):
                 prefer_layout(network, place)
         if compile:
@@ -91,7 +98,14 @@ class Pipeline(LoraVerbs, IPAdapterVerbs, AnimateVerbs):
             compile_unet(model)
         pipe = cls(model, embeddings)
         pipe.loras.folders = Folders(lora_dir)
+        if offload and place.type != "cpu":  # there they are where they would wait
+            pipe.offload_to(place, offload)
         return pipe
+
+    def offload_to(self, place: torch.device, mode: str, mover: Mover | None = None) -> None:
+        """The networks, which are on the CPU, come to `place` as they run. OptionError for an unknown mode."""
+        self.offload = offloaded(self.model, place, mode, mover)
+        self.loras.before = self.offload.free
 
     @torch.inference_mode()
     def __call__(
@@ -129,9 +143,8 @@ class Pipeline(LoraVerbs, IPAdapterVerbs, AnimateVerbs):
         request.resolve(self.info, self.model.vae.factor)
         if request.hires is not None:
             Hires.read(request.hires).target((request.width, request.height), self.model.vae.factor)
-        with memory_errors(
-            f"drawing {request.width}x{request.height}, batch {request.batch}", self.model.device
-        ):
+        what = f"drawing {request.width}x{request.height}, batch {request.batch}"
+        with freeing(self.offload), memory_errors(what, self.model.device):
             alone = find_method(request.sampler).adaptive or differ(request.prompts())
             if request.batch > 1 and alone:
                 return singly(self, request, callback, decoded=decoded, recording=recording)

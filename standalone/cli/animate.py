@@ -192,7 +192,7 @@ def _draw(
     progress: Progress,
 ) -> Clip:
     loading = {name: settings[name] for name in options.LOADING if name in settings}
-    loading |= {n: settings[n] for n in ("device", "token", "offline", "compile") if n in settings}
+    loading |= {n: settings[n] for n in options.STARTING if n in settings}
     pipe: Pipeline = generate.load_pipeline(source=settings["model"], progress=progress.loading, **loading)
     progress.close()
     pipe.load_motion(settings["motion"])

@@ -10,7 +10,7 @@ from ...core.errors import OptionError
 from .. import output
 from ..progress import Progress
 from . import generate, options, recipe
-from .options import LOADING
+from .options import LOADING, STARTING
 from .parser import Parser, number, size
 
 FITTED_UNDER = ("negative", "cfg", "cfg_rescale", "size", "seed", "loras")
@@ -42,9 +42,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _fitted(settings: dict[str, Any], own: dict[str, Any], folder: Path, progress: Progress) -> Any:
     loading = {name: settings[name] for name in LOADING if name in settings}
-    loading |= {
-        name: settings[name] for name in ("device", "token", "offline", "compile") if name in settings
-    }
+    loading |= {name: settings[name] for name in STARTING if name in settings}
     pipe = generate.load_pipeline(source=settings["model"], progress=progress.loading, **loading)
     progress.close()
     from ..calibrate import Sizes, calibrate  # imports torch

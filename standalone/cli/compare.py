@@ -12,7 +12,7 @@ from ...core.errors import OptionError
 from .. import output
 from ..progress import Progress
 from . import compare_files, generate, options, recipe
-from .options import LOADING, SIZES
+from .options import LOADING, SIZES, STARTING
 from .parser import Parser, named, number
 
 if TYPE_CHECKING:
@@ -122,9 +122,7 @@ def _compare(prompt: str, settings: dict[str, Any], asked: dict[str, Any], progr
     folder = Path(settings.get("out", f"outputs/compare-{settings['seed']}"))
     output.check_folder(folder.parent)
     loading = {name: settings[name] for name in LOADING if name in settings}
-    loading |= {
-        name: settings[name] for name in ("device", "token", "offline", "compile") if name in settings
-    }
+    loading |= {name: settings[name] for name in STARTING if name in settings}
     pipe = generate.load_pipeline(source=settings["model"], progress=progress.loading, **loading)
     progress.close()
     reference = compare.Entry(fine, "reference", asked.get("reference_steps", 200))

@@ -16,7 +16,7 @@ from .. import metadata, naming, output
 from ..images import grid
 from ..progress import Progress
 from . import inputs, lora_options, recipe, state
-from .options import DRAWING, LOADING, PAINTING
+from .options import DRAWING, LOADING, PAINTING, STARTING
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -158,9 +158,7 @@ def prepare(settings: dict[str, Any], progress: Progress, required: Sequence[str
 def _load(job: Job) -> tuple[Pipeline, recipe.FileHash]:
     settings = job.settings
     options = {name: settings[name] for name in LOADING if name in settings}
-    options |= {
-        name: settings[name] for name in ("device", "token", "offline", "compile") if name in settings
-    }
+    options |= {name: settings[name] for name in STARTING if name in settings}
     pipe = load_pipeline(source=settings["model"], progress=job.progress.loading, **options)
     job.progress.close()
     if "refiner" in settings:

@@ -47,6 +47,7 @@ LOADING = (
     "lora_dir",
     "dtype",
 )
+STARTING = ("device", "token", "offline", "compile", "offload")  # of the load as well, and of no picture
 DRAWING = (
     "negative",
     "size",
@@ -267,6 +268,12 @@ def add_running(parser: Parser) -> None:
         help="fp32, fp16, bf16; default: fp16, on the CPU fp32",
     )
     add("--compile", action="store_true", help="compile the UNet: a slow first picture, faster ones after")
+    add(
+        "--offload",
+        type=choice(("model", "sequential")),
+        metavar="HOW",
+        help="networks off the card while they do not run: model, or sequential (a layer at a time)",
+    )
     add("--quiet", action="store_true", help="only errors")
 
 
