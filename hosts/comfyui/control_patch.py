@@ -41,7 +41,10 @@ def controlled(model: Any, ask: Ask, networks: Sequence[Any] = ()) -> Any:
     if not clone.get_wrappers(wrappers.DIFFUSION_MODEL, KEY):
         clone.add_wrapper_with_key(wrappers.DIFFUSION_MODEL, KEY, _evaluate)
     kept = clone.get_additional_models_with_key(KEY)
-    clone.set_additional_models(KEY, [*kept, *(one for one in networks if one not in kept)])
+    new = [
+        one for one in networks if not any(one.model is other.model for other in kept)
+    ]  # kept ones are clones
+    clone.set_additional_models(KEY, [*kept, *new])
     return clone
 
 

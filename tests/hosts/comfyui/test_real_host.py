@@ -16,6 +16,7 @@ from PIL import Image
 
 from sigmagraft.samplers import SAMPLERS, SCHEDULES, NoiseLevels, schedule
 
+from .control_real import with_tiny_files
 from .lora_real import write_tiny_loras
 from .served import HERE, ROOT, Host, custom, node, served, walk
 
@@ -174,6 +175,7 @@ EXAMPLES = sorted((ROOT / "docs" / "examples" / "comfyui").glob("*.api.json"))
 def test_the_example_workflows_run(host: Host, file: Path) -> None:
     """With the tiny model in the place of the checkpoint, its prompts and its VAE; else as they are."""
     prompt = json.loads(file.read_text(encoding="utf-8"))
+    with_tiny_files(host, prompt)
     kinds = {number: node["class_type"] for number, node in prompt.items()}
     for number, kind in kinds.items():
         if kind in ("CheckpointLoaderSimple", "LoraLoaderModelOnly"):
