@@ -15,6 +15,7 @@ from ..controlnet.settings import Control
 from ..core.errors import OptionError
 from ..guidance import Setting, open_kin, read_guidance
 from ..guidance.apply import Always
+from ..standalone.configs import unet_config, vae_config
 from ..standalone.ip_adapter import IPAdapters
 from ..standalone.ip_adapter_verbs import IPAdapterVerbs
 from ..standalone.load import load_model
@@ -28,7 +29,6 @@ from . import arguments
 from .adapting import hooks_for, levels_of_scheduler, lora_scale, sigmas_of
 from .base import DiffusionPipeline, Found, load_scheduler
 from .component import folder_config, refuse_unknown
-from .configs import unet_config, vae_config
 from .crop import cropped, pasted
 from .loop import Guide, Loop, check_told, set_timesteps
 from .models import AutoencoderKL, UNet2DConditionModel, refuse_attention_arguments
@@ -120,7 +120,7 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
 
         FileError, MissingPartError; OptionError for an unknown component.
         """
-        from .single_file import scheduler_of
+        from ..standalone.single_file import scheduler_of
 
         refuse_unknown(cls, {name: None for name in components if name not in cls.parts})
         model = load_model(os.fspath(pretrained_model_link_or_path), dtype=torch_dtype or torch.float32)

@@ -19,6 +19,7 @@ from ..core.patch import Hooks
 from ..core.unet_config import UNetConfig
 from ..schedulers.draw import Generators, randn
 from ..standalone.conditioning import sinusoids
+from ..standalone.configs import FLAT, unet_config, vae_config
 from ..standalone.lora_stack import Loras
 from ..standalone.memory import memory_format
 from ..standalone.sizes import with_heads
@@ -26,12 +27,9 @@ from ..standalone.source import Source, open_source
 from ..standalone.unet import UNet
 from ..standalone.vae import VAE, VAEConfig
 from .component import Component, folder_config
-from .configs import unet_config, vae_config
 from .output import ModelOutput, Output
 
 CPU = torch.device("cpu")
-# what diffusers keeps as matrices where we have 1x1 convolutions: the VAE's attention
-FLAT = ("to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight")
 
 
 class UNet2DConditionModel(Component):

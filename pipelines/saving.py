@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +13,14 @@ from torch import nn
 
 from ..core.errors import FileError, OptionError
 from ..core.safetensors_file import write_safetensors
-from ..standalone.model import Family
+from ..standalone.save_text import LAYOUT, save_tokenizer, text_config
 from ..standalone.text import TextConfig, TextEncoder
-from ..standalone.textrules import RULES
-from ..standalone.tokens import END, START, VOCAB, Tokenizer
 from .component import Component
 
 if TYPE_CHECKING:
     from .base import DiffusionPipeline
 
 LIBRARIES = {"tokenizer": "CLIPTokenizer", "tokenizer_2": "CLIPTokenizer"}
-LENGTH = 77
-LAYOUT = "0.30.0"  # of diffusers, whose inpainting class asks model_index.json for a version
 
 
 def save_pipeline(
@@ -94,37 +90,3 @@ def _save_text(text: nn.Module, kind: str, folder: Path, variant: str | None) ->
     (folder / "config.json").write_text(json.dumps(text_config(config, kind), indent=2), encoding="utf-8")
     name = f"model.{variant}.safetensors" if variant else "model.safetensors"
     write_safetensors(folder / name, text.state_dict(), {"format": "pt"})
-
-
-def text_config(c: TextConfig, kind: str) -> dict[str, Any]:
-    """A text encoder's config.json."""
-    return {
-        "architectures": [kind],
-        "model_type": "clip_text_model",
-        "vocab_size": c.vocab,
-        "hidden_size": c.width,
-        "num_hidden_layers": c.layers,
-        "num_attention_heads": c.heads,
-        "intermediate_size": c.intermediate,
-        "max_position_embeddings": c.max_length,
-        "hidden_act": c.act,
-        "projection_dim": c.projection or 512,
-        # what the published folders say: the pooled vector is taken at the largest id, which is the end's
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-        "pad_token_id": 1,
-    }
-
-
-def save_tokenizer(
-    tokenizer: Tokenizer | None, texts: Sequence[TextConfig], family: Family, which: int, folder: Path
-) -> None:
-    """vocab.json, merges.txt and the special tokens of encoder `which`; CLIP's own where the model came without."""
-    folder.mkdir(parents=True, exist_ok=True)
-    words = tokenizer or Tokenizer.clip(min(min(text.vocab for text in texts), VOCAB))
-    words.save(folder)
-    pad = words.pad if words.pad is not None and len(texts) == 1 else RULES[family].pads[which]
-    special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": words.word(pad)}
-    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2), encoding="utf-8")
-    config = {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")

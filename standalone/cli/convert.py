@@ -18,7 +18,7 @@ def run(argv: Sequence[str]) -> int:
     ):
         if name not in given:
             raise OptionError(f"no {name}", expected=expected)
-    from ...pipelines.convert import convert
+    from ..convert import convert
     from ..hub import Hub
     from ..memory import DTYPES as KINDS
 

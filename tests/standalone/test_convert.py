@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sigmagraft.core.errors import FileError, MissingPartError, OptionError
-from sigmagraft.pipelines.convert import convert
 from sigmagraft.standalone.cli import main
+from sigmagraft.standalone.convert import convert
 from sigmagraft.standalone.load import load_model
 
-from .reference import CLASSES, make
+from ..pipelines.reference import CLASSES, make
 
 FAMILIES = ["sd1", pytest.param("sd1-inpaint", marks=pytest.mark.slow), "sd2-depth", "sdxl"]
 FAMILIES += [pytest.param("sdxl-refiner", marks=pytest.mark.slow)]

@@ -12,8 +12,8 @@ from ..core.family import Identity
 from ..core.keymap import inverse, rename
 from ..core.safetensors_stream import Planned
 from ..core.textmap import OPENCLIP, OPENCLIP_LAYER
-from ..standalone.source import Source
 from .convert import UNET, Values
+from .source import Source
 
 VAE = "first_stage_model."
 # family -> of each text encoder, its prefix and whether it is written as OpenCLIP's

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.errors import OptionError
-from ..standalone.model import ModelInfo
+from .model import ModelInfo
 
 # of every Stable Diffusion model of discrete timesteps
 TRAINED = {

@@ -7,8 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from ..core.unet_config import UNetConfig
-from ..standalone.vae import VAEConfig
+from .vae import VAEConfig
 
+# what diffusers keeps as matrices where we have 1x1 convolutions: the VAE's attention
+FLAT = ("to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight")
 EDM_SCALE = 0.5  # the deviation that latents with a mean and deviation of their own are brought to
 
 

@@ -15,15 +15,14 @@ from ..core.keymap import inverse, rename, unet_table, vae_table
 from ..core.parts import Tensors
 from ..core.safetensors_stream import stream_safetensors
 from ..core.unet_config import UNetConfig
-from ..standalone.knowledge import latent_scale, model_info
-from ..standalone.sizes import network_sizes
-from ..standalone.source import Source
-from ..standalone.vae import VAEConfig
-from .configs import unet_config, vae_config
+from .configs import FLAT, unet_config, vae_config
 from .convert import Values, weights_name
-from .models import FLAT
-from .saving import LAYOUT, save_tokenizer, text_config
+from .knowledge import latent_scale, model_info
+from .save_text import LAYOUT, save_tokenizer, text_config
 from .single_file import scheduler_of
+from .sizes import network_sizes
+from .source import Source
+from .vae import VAEConfig
 
 CLASSES = {
     ("sd", "base"): "StableDiffusionPipeline",

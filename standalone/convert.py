@@ -23,10 +23,10 @@ from ..core.family import Identity, identify
 from ..core.fill import is_finite, short_name
 from ..core.parts import shapes, unflatten
 from ..core.safetensors_stream import Planned, stream_safetensors
-from ..standalone import output
-from ..standalone.folder import COMPONENTS, WEIGHTS, pick_weights
-from ..standalone.hub import Hub
-from ..standalone.source import Source, locate, open_source
+from . import output
+from .folder import COMPONENTS, WEIGHTS, pick_weights
+from .hub import Hub
+from .source import Source, locate, open_source
 
 SUFFIX = ".safetensors"
 UNET, EMA = "model.diffusion_model.", "model_ema."
