@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,13 +22,11 @@ from .served import Host, node
 
 def write_tiny_loras(host: Host) -> UNet:
     """The tiny model's UNet in the runner, and adapters for it in models/loras."""
-    told = host.run(
-        {"model": node("TinyModel", kind="eps", slow=0.0), "w": node("TinyWeights", model=["model", 0])}
-    )
+    told = host.run({"weights": node("TinyWeights")})
     assert told["status"]["status_str"] == "success", told["status"]
     weights = load_file(host.folder / "output" / "unet.safetensors")
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
-    unet = UNet(replace(UNetConfig.from_shapes(shapes), num_heads=4)).eval().requires_grad_(False)
+    unet = UNet(UNetConfig.from_shapes(shapes)).eval().requires_grad_(False)
     unet.load_state_dict(weights)
     write_files(host.folder / "models" / "loras", Targets.of(shapes))
     return unet

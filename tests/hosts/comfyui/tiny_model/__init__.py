@@ -126,7 +126,7 @@ class TinySave:
 
 
 class TinyWeights:
-    """The weights of a UNet, as a file in the output folder."""
+    """The weights of TinyModel's UNet as they are made, as a file in the output folder."""
 
     RETURN_TYPES = ()
     FUNCTION = "make"
@@ -135,15 +135,15 @@ class TinyWeights:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",)}}
+        return {"required": {}}
 
-    def make(self, model):
+    def make(self):
         import folder_paths
         from safetensors.torch import save_file
 
         folder = folder_paths.get_output_directory()
         os.makedirs(folder, exist_ok=True)
-        weights = {name: value.clone() for name, value in model.model.diffusion_model.state_dict().items()}
+        weights = {name: value.clone() for name, value in base_model().diffusion_model.state_dict().items()}
         save_file(weights, os.path.join(folder, "unet.safetensors"))
         return {}
 
