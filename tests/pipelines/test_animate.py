@@ -90,7 +90,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
     return cache(lambda kind: Pair(kind, tmp_path_factory.mktemp(kind)))
 
 
-@pytest.fixture(params=["sdxl", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("v1", "v2", "v3"))])
+@pytest.fixture(params=["v2", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("v1", "v3", "sdxl"))])
 def pair(request: pytest.FixtureRequest, made: Callable[[str], Pair]) -> Pair:
     return made(request.param)
 
