@@ -86,8 +86,9 @@ def _listed(kinds: tuple[str, ...]) -> dict[str, Path]:
 def _folders(kinds: tuple[str, ...]) -> Iterator[Path]:
     from modules import paths, shared
 
-    given = getattr(shared.cmd_opts, "controlnet_dir", None) if MODELS[0] in kinds else None
-    folders = [Path(given)] if given else []
+    options = shared.cmd_opts
+    named = [getattr(options, "controlnet_dir", None), *(getattr(options, "controlnet_dirs", None) or ())]
+    folders = [Path(folder) for folder in named if folder and MODELS[0] in kinds]
     folders += [Path(paths.models_path, kind) for kind in kinds]
     if MODELS[0] in kinds:
         folders.append(Path(paths.script_path, "extensions", "sd-webui-controlnet", "models"))

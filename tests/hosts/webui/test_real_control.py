@@ -99,7 +99,11 @@ def web(
     extension.symlink_to(EXTENSION, target_is_directory=True)
     try:
         with installed(folder):
-            flags = ("--nowebui", "--ckpt", str(CHECKPOINT), "--no-download-sd-model")
+            named = ("--ckpt", str(CHECKPOINT), "--no-download-sd-model")
+            flags = (
+                "--nowebui",
+                *(() if request.param == "neo" else named),
+            )  # Neo goes by its settings alone
             host = RealWebUI(request.param, folder, tmp_path_factory.mktemp(request.param), *flags)
             try:
                 host.wait_until_up()
