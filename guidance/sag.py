@@ -39,34 +39,36 @@ class SAG(Guidance):
             raise OptionError("guidance sag needs attention in the middle block", todo="leave it out")
         self.scale, self.blur, self.threshold = scale, blur, threshold
         self.heads, self.halvings = config.heads(config.widths[-1]), len(config.channel_mult) - 1
-        self._attended: Tensor | None = None
+        self._attended: dict[str, Tensor] = {}
 
     def watching(self) -> list[OutputPatch]:
         return [OutputPatch(("middle", 0), 0, "attn1", self._seen)]
 
     def _seen(self, out: Tensor, q: Tensor, k: Tensor, v: Tensor, info: StepInfo) -> Tensor:
-        """Keeps how much attention each token of the last branch receives, [b, n]."""
-        rows = len(q) // max(len(info.branches), 1)
-        q, k = (t[-rows:].float().unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k))
-        maps = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
-        self._attended = maps.mean(1).sum(1)[:, : q.shape[2]]
+        """Keeps how much attention each token of a branch receives, [b, n]."""
+        branches = info.branches or ("cond",)
+        sides = (t.chunk(len(branches)) for t in (q, k))
+        for branch, *side in zip(branches, *sides, strict=True):
+            queries, keys = (t.float().unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in side)
+            maps = (queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])).softmax(-1)
+            self._attended[branch] = maps.mean(1).sum(1)[:, : queries.shape[2]]
         return out
 
     def term(self, at: Evaluation) -> Tensor | None:
-        if not self.scale or self._attended is None:
+        side = "cond" if at.uncond is None else "uncond"
+        if not self.scale or side not in self._attended:
             return None
         base = at.cond if at.uncond is None else at.uncond
         x0 = at.x0(base)
-        there = at.x + (self._blurred(x0) - x0) * at.alpha
+        there = at.x + (self._blurred(x0, self._attended[side]) - x0) * at.alpha
         x0_there = at.denoised(at.again(there, negative=at.uncond is not None), there)
         return at.answer(x0 + (x0 - at.x - x0_there + there) * self.scale) - base
 
-    def _blurred(self, x0: Tensor) -> Tensor:
+    def _blurred(self, x0: Tensor, attended: Tensor) -> Tensor:
         """x0, blurred where the middle block attends to more than the threshold."""
-        assert self._attended is not None
         height, width = x0.shape[-2:]
         small = [math.ceil(side / 2**self.halvings) for side in (height, width)]
-        mask = (self._attended > self.threshold).to(x0).unflatten(1, small)[:, None]
+        mask = (attended > self.threshold).to(x0).unflatten(1, small)[:, None]
         return torch.lerp(x0, blurred(x0, self.blur), F.interpolate(mask, size=(height, width)))
 
 

@@ -17,6 +17,8 @@ def field_of(option: Option) -> Field:
     told = {"tooltip": option.help}
     if option.choices:
         return list(option.choices), {"default": option.default, **told}
+    if isinstance(option.default, str):
+        return "STRING", {"default": option.default, "tooltip": f"{option.help}: {option.expected}"}
     kind = "INT" if isinstance(option.default, int) else "FLOAT"
     number = int if kind == "INT" else float
     ends = {"min": number(_shown(option.low)), "max": number(_shown(option.high))}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...guidance import GUIDANCES
 from ...samplers import SAMPLERS, SCHEDULES
 from .calibration_nodes import CalibratedNode
 from .control_table import control_table
 from .guidance_nodes import IntervalNode, PlusPlusNode
+from .kin_nodes import guidance_node
 from .list_nodes import OwnSigmas, OwnTimesteps
 from .lora_fields import BlocksNode, ScheduleNode
 from .lora_nodes import LoadLora, LoraStack
@@ -26,5 +28,6 @@ def node_table() -> Iterator[type[Node]]:
     yield from (LoadLora, LoraStack, BlocksNode, ScheduleNode)
     yield from control_table()
     yield from (MotionLoader, ApplyMotion)
+    yield from map(guidance_node, GUIDANCES)
     yield from map(sampler_node, SAMPLERS)
     yield from map(schedule_node, SCHEDULES)
