@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from . import metadata_hires
 
 if TYPE_CHECKING:
     from ..core.registry import Registry
@@ -140,6 +141,8 @@ def _pairs(settings: Settings) -> dict[str, str]:
     for setting, keys in (("options", _OPTIONS), ("schedule_options", _SCHEDULE_OPTIONS)):
         options = settings.get(setting) or {}
         written |= {key: _number(options[name]) for name, key in keys.items() if name in options}
+    if "hires" in settings:
+        written |= metadata_hires.written(settings["hires"])
     if "only_masked" in settings:
         written["Inpaint area"] = "Only masked"
     return {key: value for key, value in written.items() if value is not None} | pairs
@@ -219,6 +222,7 @@ def _settings(pairs: dict[str, str]) -> tuple[Settings, dict[str, str]]:
         options = {name: float(other.pop(key)) for name, key in keys.items() if _is_number(other.get(key))}
         if options:
             settings[setting] = options
+    metadata_hires.taken(other, settings)
     if settings:
         settings.setdefault("emphasis", "a1111")
     if not made_here and settings:

@@ -207,3 +207,44 @@ def test_nonsense_values_are_left_over() -> None:
     read = metadata.from_text("a\nSteps: many, Seed: 0x, Size: big, CFG scale: 7, SigmaGraft: {broken")
     assert read.settings == {"prompt": "a", "cfg": 7.0, "noise": "nv", "emphasis": "a1111"}
     assert read.other == {"Steps": "many", "Seed": "0x", "Size": "big"}
+
+
+HIRES = [
+    {"scale": 2.0, "upscaler": "latent", "strength": 0.7},
+    {
+        "size": [768, 1024],
+        "upscaler": "lanczos",
+        "steps": 12,
+        "strength": 0.45,
+        "cfg": 5.5,
+        "sampler": "dpmpp_2m",
+        "schedule": "karras",
+        "prompt": "a dog, big",
+        "negative": "blurry",
+    },
+    {"scale": 1.5, "guidance": ["pag", "freeu"], "options": {"eta": 0.5}},
+]
+
+
+@pytest.mark.parametrize("hires", HIRES, ids=["least", "all", "ours"])
+def test_a_second_pass_is_read_back(hires: dict) -> None:
+    settings = {"prompt": "a cat", "steps": 20, "seed": 1, "cfg": 7.0, "sampler": "euler", "hires": hires}
+    text = metadata.to_text(settings)
+    read = metadata.from_text(text).settings
+    assert {name: read[name] for name in settings} == settings
+    assert "strength" not in read
+    assert ('\\"hires\\"' in text) == ("options" in hires)
+
+
+def test_a1111s_second_pass() -> None:
+    """As A1111 1.10 writes it; an upscaler that is a network leaves all of it unused."""
+    text = (
+        "a cat\nSteps: 20, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7, Seed: 1, Size: 512x512, "
+        "Model: dreams, Denoising strength: 0.55, Hires upscale: 1.5, Hires steps: 10, "
+        "Hires upscaler: Latent (bicubic), Hires CFG Scale: 6, Version: v1.10.1"
+    )
+    expected = {"scale": 1.5, "steps": 10, "upscaler": "latent_bicubic", "cfg": 6.0, "strength": 0.55}
+    assert metadata.from_text(text).settings["hires"] == expected
+    unknown = metadata.from_text(text.replace("Latent (bicubic)", "R-ESRGAN 4x+"))
+    assert "hires" not in unknown.settings
+    assert {"Hires upscale", "Hires upscaler", "Hires steps"} <= set(unknown.other)

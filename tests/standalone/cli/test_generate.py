@@ -188,7 +188,7 @@ def test_a_picture_of_a1111_wants_its_model(run: Run, loaded: Loaded, tmp_path: 
 
     info = PngInfo()
     text = "a cat\nSteps: 2, Sampler: Euler a, Schedule type: Karras, CFG scale: 1, Seed: 9, Size: 32x32, Model: dreams"
-    info.add_text("parameters", text + ", Model hash: 0123456789, Hires upscale: 2, Version: v1.10.1")
+    info.add_text("parameters", text + ", Model hash: 0123456789, Face restoration: CodeFormer, Version: v1.10.1")
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png", pnginfo=info)
     answer = run("--from-image", "a.png")
     assert answer.code == 2
@@ -196,7 +196,7 @@ def test_a_picture_of_a1111_wants_its_model(run: Run, loaded: Loaded, tmp_path: 
     assert "--model" in answer.err
     answer = run("--from-image", "a.png", "--model", "dreams.safetensors")
     assert answer.code == 0
-    assert "not used: Hires upscale" in answer.err
+    assert "not used: Face restoration" in answer.err
     assert (loaded.calls[0]["sampler"], loaded.calls[0]["noise"]) == ("euler_ancestral", "nv")
 
 
