@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +33,25 @@ class Held(nn.Module):
 def write_files(folder: Path, targets: Targets) -> None:
     """ink: LoRA on all; many: seven families; ia3; peft: its names; other: made for a wider model, but two layers."""
     folder.mkdir(parents=True, exist_ok=True)
+    for name, tensors in _files(targets).items():
+        write(folder / f"{name}.safetensors", tensors)
+
+
+@lru_cache(maxsize=4)
+def _files(targets: Targets) -> dict[str, dict[str, Tensor]]:
     modules = matrices(targets)
     unet = [m for m in modules if m.network == "unet"]
-    write(folder / "ink.safetensors", lora(modules))
     wide = [m for m in unet if min(m.shapes["weight"][:2]) >= 32]
-    write(folder / "many.safetensors", mixed(wide))
-    write(folder / "ia3.safetensors", _ia3([m for m in unet if m.path.endswith(("to_k", "to_v"))]))
-    write(folder / "peft.safetensors", _peft(unet[::2]))
     wrong = {
         key: torch.zeros(999, 4) if key.endswith("up.weight") else v for key, v in lora(unet[:4]).items()
     }
-    write(folder / "other.safetensors", wrong | lora(unet[4:6]))
+    return {
+        "ink": lora(modules),
+        "many": mixed(wide),
+        "ia3": _ia3([m for m in unet if m.path.endswith(("to_k", "to_v"))]),
+        "peft": _peft(unet[::2]),
+        "other": wrong | lora(unet[4:6]),
+    }
 
 
 def _ia3(modules: list[Any]) -> dict[str, Tensor]:

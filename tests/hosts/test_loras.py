@@ -80,8 +80,7 @@ def test_names_mean_one_file() -> None:
         by_name("wish", files)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("name", ["ink", "many", "ia3", "peft"])
+@pytest.mark.parametrize(("name", "stream"), [("ink", False), ("many", True), ("ia3", False), ("peft", True)])
 def test_a_patched_weight_is_the_runner_s(small: Small, tmp_path: Path, name: str, stream: bool) -> None:
     """Also from copies of the tensors in new objects, as hosts that stream weights make them."""
     bound, strength = acting(small, tmp_path, f"{name}:0.7:blocks=IN=0.5")

@@ -196,7 +196,6 @@ def world(
 
 
 CASES = (
-    "ink:0.8:blocks=ALL",
     "many:0.7:blocks=IN=0,OUT=0.5",
     "peft:1:sigma=0@10,1@2",
     "many:0.7:step=0@0,1@4",
