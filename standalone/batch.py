@@ -19,11 +19,10 @@ from typing import Any
 
 from ..core.errors import MissingPartError, OptionError, SigmaGraftError, nearest
 from . import output
-from .batch_jobs import Job, make_jobs, read_jobs
+from .batch_jobs import THREADS, Job, make_jobs, read_jobs
 
 ENGINES = ("processes", "ray")
 ATTEMPTS = 3  # workers that may die of one job
-THREADS = 4  # of a worker on the CPU, whatever their number: sums over other threads round otherwise
 _BOOT = Path(__file__).resolve().parents[1] / "bootstrap.py"
 _START = (
     "import runpy, sys; runpy.run_path(sys.argv[1])['load']();"
@@ -92,7 +91,7 @@ class Batch:
         """Draw what is left. OptionError for devices that are not here; KeyboardInterrupt leaves what is finished."""
         if engine not in ENGINES:
             raise OptionError(f"engine {engine!r}", todo=nearest(engine, ENGINES))
-        places = devices_of(devices)
+        places = devices_of(devices) if engine == "processes" else []
         output.check_folder(self.out)
         left = [job for job in self.jobs if not self.path(job).exists()]
         self._before = len(self.jobs) - len(left)
@@ -100,7 +99,7 @@ class Batch:
         if engine == "ray":
             from .batch_ray import draw
 
-            return draw(self, left, places)
+            return draw(self, left, devices)
         self._queue = deque(left)
         threads = [
             threading.Thread(target=self._serve, args=(place,), daemon=True) for place in places[: len(left)]

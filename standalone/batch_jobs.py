@@ -21,6 +21,7 @@ LOADS = ("model", "vae", "text_encoder", "prediction", "shift", "variant", "subf
 PICTURES = ("image", "mask")  # paths in a job
 _DRAWS = tuple(each.name for each in fields(Request) if each.init and each.name != "batch")
 _DIGITS = 10
+THREADS = 4  # of a worker on the CPU, whatever their number: sums over other threads round otherwise
 
 
 @dataclass(frozen=True)

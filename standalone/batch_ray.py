@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .batch_jobs import Job
+from ..core.errors import OptionError
+from .batch_jobs import THREADS, Job
 
 if TYPE_CHECKING:
     from .batch import Batch
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 class Actor:
     """One worker of the cluster: jobs in, PNGs or errors out."""
 
-    def __init__(self, device: str | None) -> None:
+    def __init__(self, device: str) -> None:
         from .batch_draw import Drawer
 
-        self.drawer = Drawer(device or "cpu")
+        self.drawer = Drawer(device)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         job = Job(int(row["number"]), _read(row["settings"]))
@@ -28,12 +29,13 @@ class Actor:
             return {"number": job.number, "png": b"", "error": f"{type(error).__name__}: {error}"}
 
 
-def draw(batch: Batch, left: Sequence[Job], places: Sequence[str]) -> None:
-    """Draw `left`; `places` tell how many workers there are and whether each takes a GPU of the cluster.
+def draw(batch: Batch, left: Sequence[Job], devices: str) -> None:
+    """Draw `left` on the cluster that Ray knows, or on this machine: `devices` as `workers_of` reads them.
 
     A worker that dies is started again by Ray, with its job. MissingPartError without the package.
     """
     try:
+        import ray  # pyright: ignore[reportMissingImports]
         import ray.data  # pyright: ignore[reportMissingImports]
     except ImportError:
         from .batch import missing_ray
@@ -43,20 +45,41 @@ def draw(batch: Batch, left: Sequence[Job], places: Sequence[str]) -> None:
 
     if not left:
         return
-    gpu = places[0].startswith("cuda")
-    # numbers of a GPU are the cluster's to give: a worker sees its own alone
-    actors = {
-        "fn_constructor_args": ("cuda" if gpu else places[0],),
-        "concurrency": min(len(places), len(left)),
-    }
-    rows = ray.data.from_items([{"number": job.number, "settings": _text(job)} for job in left])
-    drawn = rows.repartition(len(left)).map(Actor, num_gpus=1 if gpu else 0, **actors)
+    kind, count = workers_of(devices, ray.cluster_resources() if ray.is_initialized() else _started(ray))
+    pool = ray.data.ActorPoolStrategy(size=min(count, len(left)))
+    given = [{"number": job.number, "settings": _text(job)} for job in left]
+    # a block a job, made here: a task that cut them would wait for the CPUs that the pool holds
+    rows = ray.data.from_items(given, override_num_blocks=len(given))
+    takes = {"num_gpus": 1} if kind == "cuda" else {"num_cpus": 1}
+    drawn = rows.map(Actor, fn_constructor_args=(kind,), compute=pool, **takes)
     by_number = {job.number: job for job in left}
     for row in drawn.iter_rows():
         job = by_number[int(row["number"])]
         if not row["error"]:
             publish(row["png"], batch.path(job))
         batch.count(job, row["error"] or None)
+
+
+def workers_of(devices: str, there: Mapping[str, float]) -> tuple[str, int]:
+    """(kind of device, workers): all the cluster's GPUs, else its CPUs by four; `cuda:N` and `cpu:N` are N of them.
+
+    Which GPU a worker has is for Ray to say. OptionError for more than there are.
+    """
+    kind, _, number = devices.partition(":")
+    if devices == "all":
+        kind = "cuda" if there.get("GPU", 0) >= 1 else "cpu"
+    if kind not in ("cuda", "cpu") or (number and not number.isdecimal()):
+        raise OptionError(f"devices {devices!r} with ray", expected="all, cuda, cuda:N or cpu:N, N workers")
+    most = int(there.get("GPU" if kind == "cuda" else "CPU", 0))
+    count = int(number) if number else most if kind == "cuda" else max(most // THREADS, 1)
+    if not 0 < count <= most:
+        raise OptionError(f"{count} workers on {kind}", expected=f"at most the cluster's {most}")
+    return kind, count
+
+
+def _started(ray: Any) -> Mapping[str, float]:
+    ray.init()
+    return ray.cluster_resources()
 
 
 def _text(job: Job) -> str:

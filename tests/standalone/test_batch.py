@@ -16,6 +16,7 @@ from sigmagraft.core.errors import FileError, MissingPartError, OptionError
 from sigmagraft.standalone.batch import Batch, BatchError, devices_of, draw_batch
 from sigmagraft.standalone.batch_draw import MARK, publish
 from sigmagraft.standalone.batch_jobs import make_jobs, read_jobs
+from sigmagraft.standalone.batch_ray import workers_of
 
 # a worker that draws nothing: it publishes the prompt, and does what the prompt says
 WORKER = """
@@ -130,6 +131,17 @@ def test_devices() -> None:
     for wrong in ("cpu:0", "cpu:x", "cuda:99", "tpu"):
         with pytest.raises(OptionError):
             devices_of(wrong)
+
+
+def test_workers_of_a_cluster() -> None:
+    there = {"CPU": 32.0, "GPU": 8.0}
+    assert workers_of("all", there) == ("cuda", 8)
+    assert workers_of("cuda:3", there) == ("cuda", 3)
+    assert workers_of("all", {"CPU": 32.0}) == ("cpu", 8)
+    assert workers_of("cpu:5", there) == ("cpu", 5)
+    for wrong in ("cuda:9", "mps", "cuda:x", "cpu:33", "cuda:0"):
+        with pytest.raises(OptionError):
+            workers_of(wrong, there)
 
 
 def test_without_ray(tmp_path: Path) -> None:
