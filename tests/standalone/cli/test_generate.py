@@ -188,7 +188,9 @@ def test_a_picture_of_a1111_wants_its_model(run: Run, loaded: Loaded, tmp_path: 
 
     info = PngInfo()
     text = "a cat\nSteps: 2, Sampler: Euler a, Schedule type: Karras, CFG scale: 1, Seed: 9, Size: 32x32, Model: dreams"
-    info.add_text("parameters", text + ", Model hash: 0123456789, Face restoration: CodeFormer, Version: v1.10.1")
+    info.add_text(
+        "parameters", text + ", Model hash: 0123456789, Face restoration: CodeFormer, Version: v1.10.1"
+    )
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png", pnginfo=info)
     answer = run("--from-image", "a.png")
     assert answer.code == 2
