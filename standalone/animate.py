@@ -15,6 +15,7 @@ from torch import Tensor
 from ..animate.files import MotionFile
 from ..animate.free_init import FreeInit
 from ..animate.travel import at_frames
+from ..animate.windows import Plan
 from ..core.errors import OptionError
 from . import latents
 from .animate_run import ClipRun, Round
@@ -28,7 +29,8 @@ from .run import StepState
 if TYPE_CHECKING:
     from .pipeline import Pipeline
 
-_NO_CLIP = ("batch", "mask", "only_masked", "mask_blur")
+_NO_CLIP = ("batch", "mask", "only_masked", "mask_blur", "soft", "hires", "refiner", "switch")
+_WHOLE = ("sag",)  # guidances that look at all of a batch in one evaluation
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,9 @@ def _request(
         raise OptionError("strength without a picture", todo="give video=, or image=")
     request = Request.of(prompt, {**pipe.with_image_prompts(settings), "batch": clip.frames})
     request.resolve(pipe.info, pipe.model.vae.factor)
+    cut = isinstance(clip.windows, Plan) and clip.frames > clip.windows.length
+    if cut and (barred := [one.spec.label for one in request.kin if one.spec.name in _WHOLE]):
+        raise OptionError(f"{barred[0]} in windows", todo="leave it out, or take free_noise for windows")
     return request
 
 

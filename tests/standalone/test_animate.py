@@ -236,6 +236,8 @@ def test_unloaded_modules_leave_nothing(file: Path) -> None:
         ({"betas": "linear"}, "model|motion"),
         ({"free_init": 0}, "rounds"),
         ({"batch": 2}, "means nothing to a clip"),
+        ({"hires": 2.0}, "means nothing to a clip"),
+        ({"guidance": ["cfg", "sag"]}, "Self-attention guidance in windows"),
         ({"video": [Image.new("RGB", (64, 64))]}, "1 pictures for 16 frames"),
         ({"strength": 0.5}, "without a picture"),
         ({"framse": 4}, "frames|framse"),
