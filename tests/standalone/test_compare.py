@@ -57,7 +57,7 @@ def test_finer_is_nearer_and_the_reference_itself_is_at_0(comparison: Comparison
 
 
 def test_the_text_is_encoded_once(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sigmagraft.standalone import run
+    from sigmagraft.standalone import prompt_run
 
     encoded: list[str] = []
 
@@ -65,7 +65,7 @@ def test_the_text_is_encoded_once(pipe: Pipeline, monkeypatch: pytest.MonkeyPatc
         encoded.append("")
         return encode.encode_prompts(*args, **kwargs)
 
-    monkeypatch.setattr(run, "encode_prompts", counted)
+    monkeypatch.setattr(prompt_run, "encode_prompts", counted)
     made = Comparison(pipe, "a circle", SETTINGS, Entry(Way("euler"), "reference", 5))
     for steps in (2, 3):
         made.entry(Way("heun"), steps, "")
