@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import diffusers
 import pytest
 import torch
+from torch import Tensor
 
 from sigmagraft.animate.free_noise import FreeNoise
 from sigmagraft.animate.windows import FUSE, KINDS, Plan, fused, halved
+from sigmagraft.controlnet.model import ControlModel
+from sigmagraft.controlnet.settings import Control
 from sigmagraft.core.errors import OptionError
+from sigmagraft.core.patch import Block, Inputs
+
+from ..controlnet.peers import FAMILIES, host_of, our_unet, saved, their_unet
+from ..controlnet.test_residuals import info_of, picture, their_control_sparse
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -89,3 +100,27 @@ def test_free_noise_keeps_the_noise_and_its_order() -> None:
 def test_bad_plans_are_refused(settings: dict, words: str) -> None:
     with pytest.raises(OptionError, match=words):
         Plan(**settings)
+
+
+def test_a_sparse_control_finds_its_frame_in_a_window(tmp_path: Path) -> None:
+    settings = {
+        k: v for k, v in FAMILIES["sd1"].items() if k in ("block_out_channels", "cross_attention_dim")
+    }
+    control = their_control_sparse(diffusers.SparseControlNetModel, settings, simple=False)
+    model = ControlModel.load(saved(control, tmp_path / "sparse.safetensors"))
+    host = host_of(our_unet(their_unet("sd1")))
+    inputs = Inputs(torch.randn(6, 4, 16, 16), torch.full((6,), 601.0), torch.randn(6, 5, 48))
+    info = info_of(inputs)
+
+    def residuals(frame: int, rows: tuple[int, ...] = ()) -> dict[Block, Tensor]:
+        asked = Control(model=model, image=picture(), frames=[frame])
+        return model.acting(asked, host).residuals(replace(info, rows=rows))
+
+    inside, alone = residuals(7, (6, 7, 8)), residuals(1)
+    outside, other = residuals(7, (0, 1, 2)), residuals(9, (0, 1, 2))
+    for place, found in inside.items():
+        torch.testing.assert_close(found, alone[place])
+        torch.testing.assert_close(outside[place], other[place])
+    assert any(not torch.allclose(outside[place], alone[place], atol=1e-4) for place in alone)
+    with pytest.raises(OptionError, match="a frame of its own"):
+        residuals(7)
