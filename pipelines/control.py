@@ -21,6 +21,7 @@ from ..standalone.folder import pick_weights
 from .arguments import IMAGE, RUN, SIZE, START, XL
 from .component import Component, folder_config
 from .latent import LatentPipeline
+from .pixels import as_picture
 from .stable_diffusion import CHECKED, XLWords
 
 CONTROL = {
@@ -89,7 +90,7 @@ class WithControls(LatentPipeline, more=("controlnet",)):
         return [
             Control(
                 model=model.control,
-                image=picture,
+                image=as_picture(picture),
                 strength=scale,
                 start=start,
                 end=end,

@@ -52,6 +52,17 @@ def to_batch(image: Any, height: int, width: int) -> Tensor:
     raise _no_picture(image)
 
 
+def as_picture(image: Any) -> Image.Image:
+    """One picture of any kind that `to_batch` takes, as PIL, 8 bits a channel. OptionError for several."""
+    if isinstance(image, Image.Image):
+        return image
+    height, width = size_of(image, 1)
+    found = spaces.to_images(to_batch(image, height, width))
+    if len(found) != 1:
+        raise OptionError(f"{len(found)} pictures", expected="one for each ControlNet")
+    return found[0]
+
+
 def to_mask(mask: Any, height: int, width: int) -> Tensor:
     """As `to_batch`, one channel [b, 1, height, width], 1 where it is at least 0.5 (repainted) and 0 elsewhere."""
     if isinstance(mask, Image.Image):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from sigmagraft.standalone.tokens import Tokenizer
+from sigmagraft.standalone.tokens import END, START, Tokenizer
 
 from ..core.manifests import configs
 from ..standalone.hub_server import Repository
@@ -55,10 +55,14 @@ def weights(folder: str, stem: str, data: bytes, variants: tuple[str, ...] = ())
     return {f"{folder}{stem}{ending}.safetensors": data for ending in endings}
 
 
-def tokenizer() -> Files:
+def tokenizer(pad: str) -> Files:
+    """CLIP's vocabulary, cut; `pad` is the end for OpenAI's encoder and "!" for OpenCLIP's."""
+    special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": pad}
+    said = {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": 77}
     with tempfile.TemporaryDirectory() as folder:
         Tokenizer.clip(600).save(Path(folder))
-        return {each.name: each.read_bytes() for each in Path(folder).iterdir()}
+        found = {each.name: each.read_bytes() for each in Path(folder).iterdir()}
+    return found | {"special_tokens_map.json": written(special), "tokenizer_config.json": written(said)}
 
 
 def drawing(
@@ -87,7 +91,8 @@ def drawing(
     for number, (folder, manifest) in enumerate(texts.items()):
         files[f"{folder}/config.json"] = written(text_config(base[f"{folder}/config.json"]))
         files |= weights(f"{folder}/", "model", file(manifest, CLIP, 3 + number), variants)
-        files |= {f"tokenizer{folder[12:]}/{name}": data for name, data in tokenizer().items()}
+        pad = "!" if manifest in (*TEXT2.values(), TEXTS_XL["text_encoder_2"]) else END
+        files |= {f"tokenizer{folder[12:]}/{name}": data for name, data in tokenizer(pad).items()}
     return files
 
 

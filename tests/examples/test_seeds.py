@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -46,12 +47,15 @@ class Examples:
         self.log = (root / "log").open("w")
         self.process = subprocess.Popen(command, env=environment, stderr=self.log, **pipes)
 
-    def run(self, name: str, small: bool = True, **more: str) -> tuple[Path, str]:
-        """(the folder where the script ran, what it printed)."""
+    def run(self, name: str, small: bool = True, peer: bool = False, **more: str) -> tuple[Path, str]:
+        """(the folder where the script ran, what it printed); `peer`: with diffusers, on the CPU without offload."""
         text = (SEEDS / f"{name}.py").read_text(encoding="utf-8")
         if small:
             text = re.sub(r"\b(1024|512)\b", str(SIDE), text).replace("torch.float16", "torch.float32")
-        folder = self.root / name
+        if peer:
+            text = text.replace("from sigmagraft import", "from peer import")
+            text = text.replace("pipe.enable_model_cpu_offload()\n", "")
+        folder = self.root / (f"{name}-peer" if peer else name)
         request = {"name": f"{name}.py", "text": text, "folder": str(folder), **more}
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -229,3 +233,28 @@ def test_to_the_letter(examples: Examples, name: str) -> None:
     """In half precision and at the size that the guide says."""
     folder, _ = examples.run(name, small=False)
     assert list(folder.glob("*.png"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "quick_tour",
+        "tcd_text_to_image",
+        "tcd_inpainting",
+        "tcd_two_loras",
+        "tcd_depth",
+        "tcd_canny",
+        "compare_schedulers",
+    ],
+)
+def test_diffusers_draws_the_same(examples: Examples, name: str) -> None:
+    """The script as the guide has it, with diffusers' import, leaves the same pictures."""
+    ours, _ = examples.run(name)
+    theirs, _ = examples.run(name, peer=True)
+    drawn = sorted(theirs.glob("*.*"))
+    assert drawn
+    for path in drawn:
+        with Image.open(path) as one, Image.open(ours / path.name) as other:
+            away = np.abs(np.asarray(one.convert("RGB"), int) - np.asarray(other.convert("RGB"), int))
+        assert away.max() <= 2, path.name

@@ -12,6 +12,7 @@ import runpy
 import sys
 import time
 import traceback
+import types
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,25 @@ class Answer(io.BytesIO):
     """What urlopen gives."""
 
 
+class Peer(types.ModuleType):
+    """diffusers where scripts ask for sigmagraft; the pictures of the web and the device are ours."""
+
+    def __getattr__(self, name: str) -> Any:
+        import diffusers
+        import diffusers.utils
+
+        ours = sys.modules["sigmagraft"]
+        if name in ("best_device", "load_image"):
+            return getattr(ours, name)
+        return getattr(diffusers, name, None) or getattr(diffusers.utils, name)
+
+
 def prepare(picture: bytes) -> None:
     sigmagraft = runpy.run_path(str(ROOT / "bootstrap.py"))["load"]()
     sys.modules["sigmagraft"] = sigmagraft
     from sigmagraft.pipelines import pictures
 
+    sys.modules["peer"] = Peer("peer")
     pictures.urlopen = lambda url, timeout: Answer(picture)
 
 

@@ -70,6 +70,7 @@ def test_controlnets(pair: tuple[Any, Any, Path], tmp_path: Path) -> None:
         kind.from_pipe(p, controlnet=n[0]) for kind, p, n in zip(kinds, pair, (nets, loaded), strict=False)
     ]
     same(*one, image=picture(1), controlnet_conditioning_scale=0.5, control_guidance_end=0.5)
+    same(*one, image=torch.from_numpy(np.array(picture(1))).permute(2, 0, 1)[None] / 255)
     two = [kind.from_pipe(p, controlnet=n) for kind, p, n in zip(kinds, pair, (nets, loaded), strict=False)]
     same(*two, image=[picture(1), picture(2)], controlnet_conditioning_scale=[0.7, 0.3])
     loaded[0].save_pretrained(tmp_path / "saved", variant="fp16")

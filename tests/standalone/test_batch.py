@@ -17,6 +17,7 @@ from sigmagraft.standalone.batch import Batch, BatchError, devices_of, draw_batc
 from sigmagraft.standalone.batch_draw import MARK, publish
 from sigmagraft.standalone.batch_jobs import make_jobs, read_jobs
 from sigmagraft.standalone.batch_ray import workers_of
+from sigmagraft.standalone.cli import main
 
 # a worker that draws nothing: it publishes the prompt, and does what the prompt says
 WORKER = """
@@ -192,3 +193,26 @@ def test_a_job_that_cannot_work_is_told(tmp_path: Path) -> None:
     with pytest.raises(BatchError, match=r"1 of 2 jobs failed, job 2: .*eulr"):
         draw_batch([{**JOBS[0], "steps": 1}, {**JOBS[0], "sampler": "eulr"}], tmp_path, "cpu")
     assert len(list(tmp_path.glob("*.png"))) == 1
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = tmp_path / "jobs.jsonl"
+    jobs.write_text('{"prompt": "a red circle", "steps": 1}\n\n{"prompt": "a", "cfg": "much"}\n')
+    words = ["batch", str(jobs), "--devices", "cpu", "--out", str(tmp_path / "out"), "--seed", "4"]
+    assert main(words) == 2
+    said = capsys.readouterr()
+    (path,) = map(Path, said.out.split())
+    assert path.name.startswith("00000-")
+    assert "job 2" in said.err
+    assert main([*words, "--json"]) == 2
+    first, second = json.loads(capsys.readouterr().out)["images"]
+    assert (first["path"], first["seed"], first["error"]) == (str(path), 4, None)
+    assert second["path"] is None
+    assert "cfg" in second["error"]
+
+
+def test_mistakes_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["batch"], ["batch", str(tmp_path / "none.jsonl")]):
+        assert main(words) == 2
+        assert "jobs" in capsys.readouterr().err
