@@ -10,7 +10,7 @@ from PIL import Image
 
 from sigmagraft.core.errors import OptionError
 from sigmagraft.samplers import SAMPLERS, SCHEDULES, NoiseLevels, schedule
-from sigmagraft.standalone import metadata, run
+from sigmagraft.standalone import metadata, prompt_run
 from sigmagraft.standalone.conditioning import Conditioning
 from sigmagraft.standalone.encode import encode_prompts
 from sigmagraft.standalone.model import Model, ModelInfo
@@ -123,7 +123,7 @@ def test_a_run_hands_the_sizes_to_both_prompts(monkeypatch: pytest.MonkeyPatch) 
         plain = replace(model, info=replace(model.info, family="sd1"))
         return encode_prompts(plain, prompts, **options)
 
-    monkeypatch.setattr(run, "encode_prompts", encode)
+    monkeypatch.setattr(prompt_run, "encode_prompts", encode)
     pipe = Pipeline(small_model(family="sdxl"))
     result = pipe("x", size=(64, 64), steps=1, crop=(8, 16), original_size=(128, 128), seed=1)
     assert seen == [Sizes((128, 128), (8, 16), None, None)] * 2
