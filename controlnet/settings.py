@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MODES = ("balanced", "prompt", "control", "guess")
 REFERENCE = {"reference": "attention", "reference_adain": "adain", "reference_both": "both"}
+PASSES = ("both", "base", "hires")
 MAX_STRENGTH = 10.0
 Mode = Literal["balanced", "prompt", "control", "guess"]
 
@@ -35,6 +36,7 @@ class Control:
         strength: 0 costs nothing.
         start, end: the share of the steps in which it acts; a step counts that lies whole between them.
         sigma_start, sigma_end: the same as noise levels, high and low; both limits hold.
+        passes: of hires fix: both, base or hires (as a word: pass=hires).
         keyframes: (share of the steps, factor on strength), held until the next, or `interpolate`d between.
         weights: a factor for each of the network's outputs, input blocks first, the middle block last.
         mode: balanced; prompt and control (A1111's "more important"); guess (diffusers' guess mode).
@@ -57,6 +59,7 @@ class Control:
     end: float = 1.0
     sigma_start: float | None = None
     sigma_end: float | None = None
+    passes: str = "both"
     keyframes: Sequence[tuple[float, float]] = ()
     interpolate: bool = False
     weights: Sequence[float] | None = None
@@ -81,6 +84,7 @@ class Control:
             raise OptionError(what, expected="sigma_start above sigma_end")
         _known("control mode", self.mode, MODES)
         _known("resize mode", self.resize, list(RESIZE))
+        check_pass(self.passes)
         self._check_lists()
         if self.mask is not None and not self.mask.convert("L").getbbox():
             raise OptionError(
@@ -107,6 +111,12 @@ class Control:
 def _within(name: str, value: float, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise OptionError(f"{name} {value!r}", expected=f"{low:g} to {high:g}")
+
+
+def check_pass(name: str) -> None:
+    """OptionError for what is no pass of hires fix."""
+    if name not in PASSES:
+        raise OptionError(f"pass {name!r}", expected=" or ".join(PASSES))
 
 
 def _known(what: str, name: str, names: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from ..controlnet.strength import Timeline
 from ..core.errors import OptionError
 from ..core.patch import EvaluationPatch, Hooks, StepInfo
 from . import latents
+from .control_passes import in_pass, prepared
 from .folder import pick_weights
 from .hub import Hub, is_hub_id
 
@@ -40,13 +41,15 @@ class Controls:
 
     def for_run(self, run: Run, noise: Tensor) -> list[Acting]:
         """The controls of a run. `noise` [b, z, h, w] is what reference pictures are noised with."""
-        wanted: list[Control] = run.request.controls
+        request = run.request
+        wanted: list[Control] = request.controls
         for control in wanted:
-            _check_batch(control, run.request.batch)
+            _check_batch(control, request.batch)
         asked = {str(control.model): control.model for control in wanted if needs_file(control)}
         self._opened = {name: self.open(source) for name, source in asked.items()}
         host = host_of(self.model, run.levels, run.sigmas, noise)
-        return [self._acting(control, host, run) for control in wanted]
+        made = [(control, self._acting(control, host, run)) for control in prepared(wanted, request)]
+        return [acting for control, acting in made if in_pass(control, request)]
 
     def open(self, source: str | Path | ControlModel) -> ControlModel:
         """A file, folder or hub id on the model's device; kept until a run does not ask for it."""

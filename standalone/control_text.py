@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _DRIVE = re.compile(r"(?<![^:+=])([A-Za-z]):(?=[\\/])")  # the colon of C:\ separates nothing
-_SETTINGS = {f.name for f in fields(Control)}
+_FIELDS = {"pass": "passes"}  # words that are no names in Python
+_SETTINGS = {f.name for f in fields(Control)} - {*_FIELDS.values()} | {*_FIELDS}
 _NUMBERS = {"strength", "start", "end", "sigma_start", "sigma_end", "fidelity"}
 _FLAGS = {"interpolate", "joint_norm", "pool"}
 
@@ -95,7 +96,9 @@ def control_of(table: Mapping[str, Any]) -> Control:
         )
     union = _check_methods(table)
     settings = {
-        name: _READ.get(name, _plain)(name, value) for name, value in table.items() if name in _SETTINGS
+        _FIELDS.get(name, name): _READ.get(name, _plain)(name, value)
+        for name, value in table.items()
+        if name in _SETTINGS
     }
     rest = {name: value for name, value in table.items() if name not in _SETTINGS}
     _check_options(settings.get("preprocess", "none"), rest)
@@ -177,7 +180,8 @@ def _told(control: Control) -> dict[str, Any]:
     usual = vars(Control(model=""))
     kept = {name: value for name, value in vars(control).items() if value != usual[name]}
     kept = {name: value for name, value in kept.items() if name not in ("image", "mask")}
-    return {**kept, "model": str(control.model)}
+    words = {name: kept.pop(field) for name, field in _FIELDS.items() if field in kept}
+    return {**kept, **words, "model": str(control.model)}
 
 
 def alone(controls: Sequence[Control], index: int) -> list[Control] | None:

@@ -89,6 +89,7 @@ def hires(
     first = _resolved(pipe, replace(request, hires=None, seed=request.seeds))
     target = own.target((first.width, first.height), pipe.model.vae.factor)
     second = _second(pipe, own, first, target)
+    first.part, second.part = "base", "hires"
     run = Run(pipe, first)
     small = run.sample(callback)
     second.steps = own.steps or first.steps

@@ -14,6 +14,7 @@ from ..controlnet.ip_adapter import IPAdapter
 from ..controlnet.ip_apply import Encode, ImageAdapter, image_adapters
 from ..controlnet.ip_features import Features
 from ..controlnet.strength import Timeline
+from .control_passes import in_pass, prepared
 from .hub import Hub
 from .ip_adapter_lora import face_loras
 from .ip_adapter_source import find_encoder, locate_ip_adapter
@@ -50,16 +51,16 @@ class IPAdapters:
     def for_run(self, request: Request, sigmas: Sequence[float]) -> list[ImageAdapter]:
         """What a request's image prompts add to its evaluations. OptionError, FileError, MissingPartError."""
         wanted: list[ImageRequest] = request.ip_adapter or []
-        opened = [self.open(one.model, one.version) for one in wanted]
-        self._forget(opened)
+        self._forget([self.open(one.model, one.version) for one in wanted])
         adapters: list[ImageAdapter] = []
-        for one, weights in zip(wanted, opened, strict=True):
-            adapters += self._acting(one, weights, Timeline(sigmas))
+        for one in prepared(wanted, request):
+            made = self._acting(one, self.open(one.model, one.version), Timeline(sigmas))
+            adapters += made if in_pass(one, request) else []
         return adapters
 
     def loras(self, request: Request, loras: Loras) -> list[tuple[Bound, Strength]]:
         """What the FaceID adapters among a request's change in the model's weights."""
-        wanted: list[ImageRequest] = request.ip_adapter or []
+        wanted = [one for one in request.ip_adapter or [] if in_pass(one, request)]
         opened = [self.open(one.model, one.version) for one in wanted]
         return face_loras(wanted, opened, self.model.unet.config, lambda: loras.targets)
 

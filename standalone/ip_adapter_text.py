@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..controlnet.ip_settings import ImagePrompt
+from ..controlnet.settings import check_pass
 from ..core.errors import OptionError
 from .ip_adapter_values import prompt_of, read_as
 
@@ -29,7 +30,8 @@ class ImageRequest:
     """An image prompt and the adapter it is for: a path, a hub id or one that is loaded.
 
     ``encoder`` is its image encoder where that does not lie beside it; ``version`` 2 is a FaceID plus v2 whose name
-    does not say so; ``lora`` is the strength of FaceID's own low-rank change of the model.
+    does not say so; ``lora`` is the strength of FaceID's own low-rank change of the model; ``passes`` is where it acts
+    in hires fix: both, base or hires (as a word: pass=hires).
     """
 
     model: str | Path | IPAdapter
@@ -37,7 +39,11 @@ class ImageRequest:
     encoder: str | Path | None = None
     version: int | None = None
     lora: float = 1.0
+    passes: str = "both"
     given: str | dict[str, Any] | None = None  # what it was read from, where that can be written down
+
+    def __post_init__(self) -> None:
+        check_pass(self.passes)
 
     @property
     def recorded(self) -> str | dict[str, Any]:
@@ -108,6 +114,7 @@ def _of(table: dict[str, Any], given: str | dict[str, Any] | None) -> ImageReque
             "an image prompt without a model", expected="an IP-Adapter's file, folder or hub id"
         )
     own = {name: table.pop(name) for name in ("encoder", "version", "lora") if name in table}
+    own |= {"passes": str(table.pop("pass"))} if "pass" in table else {}
     for name, kind in (("version", int), ("lora", float)):
         if name in own:
             own[name] = read_as(name, own[name], kind)

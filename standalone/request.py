@@ -94,6 +94,7 @@ class Request:
     seeds: list[int] = field(init=False, default_factory=list)
     controls: list[Control] = field(init=False, default_factory=list)
     second: SecondPass | None = field(init=False, default=None)
+    part: str = field(init=False, default="")  # base or hires, of a run in two passes
 
     @classmethod
     def of(cls, prompt: str | list[str], settings: dict[str, Any]) -> Request:
