@@ -19,7 +19,7 @@ from typing import Any
 
 from ..core.errors import MissingPartError, OptionError, SigmaGraftError, nearest
 from . import output
-from .batch_jobs import THREADS, Job, make_jobs, read_jobs
+from .batch_jobs import THREADS, Job, make_jobs, read_jobs, worker_threads
 
 ENGINES = ("processes", "ray")
 ATTEMPTS = 3  # workers that may die of one job
@@ -157,7 +157,7 @@ class Batch:
             self._queue.appendleft(job)
 
     def _command(self, device: str, out: Path) -> Sequence[str]:
-        limit = self.threads or (min(THREADS, os.cpu_count() or 1) if device == "cpu" else 0)
+        limit = self.threads or (worker_threads() if device == "cpu" else 0)
         return [sys.executable, "-c", _START, str(_BOOT), device, str(out), str(limit)]
 
 

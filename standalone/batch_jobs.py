@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -46,6 +47,11 @@ class Job:
     def draws(self) -> dict[str, Any]:
         """What the pipeline is called with; pictures by path."""
         return {name: value for name, value in self.settings.items() if name not in LOADS}
+
+
+def worker_threads() -> int:
+    """Of a worker on the CPU: the same whatever the number of workers and the engine."""
+    return min(THREADS, os.cpu_count() or 1)
 
 
 def read_jobs(path: str | Path, usual: Mapping[str, Any] | None = None, seed: int = 0) -> list[Job]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import OptionError
-from .batch_jobs import THREADS, Job
+from .batch_jobs import THREADS, Job, worker_threads
 
 if TYPE_CHECKING:
     from .batch import Batch
@@ -17,8 +17,12 @@ class Actor:
     """One worker of the cluster: jobs in, PNGs or errors out."""
 
     def __init__(self, device: str) -> None:
+        import torch
+
         from .batch_draw import Drawer
 
+        if device == "cpu":
+            torch.set_num_threads(worker_threads())
         self.drawer = Drawer(device)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
