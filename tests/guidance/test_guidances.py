@@ -239,7 +239,13 @@ def test_outside_its_window_it_does_nothing(pipe: Pipeline, name: str) -> None:
 ALL = [f"{name}:eta=0.5,norm=5" if name == "apg" else name for name in GUIDANCES.names()]
 
 
-@pytest.mark.parametrize("sampler", ONE_OF_EACH)
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        name if n % 8 == 0 else pytest.param(name, marks=pytest.mark.slow)
+        for n, name in enumerate(ONE_OF_EACH)
+    ],
+)
 def test_all_at_once_with_any_sampler(pipe: Pipeline, sampler: str) -> None:
     made = pipe("a cat", guidance=ALL, steps=2, seed=1, sampler=sampler)
     assert made.latents.isfinite().all()

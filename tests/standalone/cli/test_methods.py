@@ -34,6 +34,11 @@ needs_it = pytest.mark.skipif(not is_installed(), reason="k-diffusion is not ins
         "--guidance cfg++ --cfg 0.8 --sampler euler_ancestral",
         "--guidance cfg++ --cfg-interval 20%-80%",
         "--cfg 3 --cfg-interval 0.2-5",
+        "--guidance cfg++ --guidance pag:scale=2 --guidance freeu",
+        "--guidance rescale:share=0.5",
+        "--hires 2 --hires-steps 2 --hires-upscaler lanczos --hires-sampler heun",
+        "--hires 256x192 --hires-strength 0.4 --guidance dynamic_threshold:mimic=4",
+        "--refiner bundled --switch 0.5",
         pytest.param(
             f"--sampler {FOREIGN}:eta=0.5,solver_type=heun --cfg 2",
             marks=needs_it,
@@ -46,7 +51,7 @@ def test_the_picture_makes_itself_again(run: Run, loaded: Loaded, words: str) ->
     assert run("--from-image", "one.png", "--out", "two.png").code == 0
     assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
     first, second = loaded.calls
-    for name in ("guidance", "cfg_interval", "sampler", "options"):
+    for name in ("guidance", "cfg_interval", "sampler", "options", "hires", "refiner", "switch"):
         assert first.get(name) == second.get(name)
 
 
