@@ -216,7 +216,8 @@ def test_the_run_after_is_the_run_before(web: RealWebUI, tmp_path: Path) -> None
 
 def test_hires_takes_the_passes_that_are_asked(web: RealWebUI, tmp_path: Path) -> None:
     hires: dict[str, Any] = {"enable_hr": True, "hr_scale": 2.0, "denoising_strength": 0.7}
-    hires |= {"hr_upscaler": "Latent"}
+    ways = [mode["name"] for route in ("latent-upscale-modes", "upscalers") for mode in web.get(route)]
+    hires |= {"hr_upscaler": next(name for name in ways if name not in (None, "None"))}
     if web.name in ("forge", "neo"):  # which do without these fields in their page alone
         hires |= {"hr_additional_modules": ["Use same choices"]}
     plain, _ = drawn(web, tmp_path / "plain.pt", **hires)
