@@ -20,7 +20,7 @@ from .ip_weights import Gain
 
 Weight = float | Tensor  # a number, or [n, 1, 1] one for each picture of the batch
 Rows = tuple[int, ...]  # which images of the run an evaluation has, where not all of them
-Scaled = tuple[Tensor, Tensor, Weight]  # K, V and what the attention's output is multiplied with
+Scaled = tuple[Tensor, Tensor]  # K and V
 
 
 def _penalised(weight: Weight, keys: Tensor) -> Weight:
@@ -29,14 +29,15 @@ def _penalised(weight: Weight, keys: Tensor) -> Weight:
 
 def _around_mean(keys: Tensor, values: Tensor, weight: Weight) -> Scaled:
     mean = values.mean(1, keepdim=True)
-    return keys * weight, values - mean + mean * weight, 1.0
+    return keys * weight, values - mean + mean * weight
 
 
-# Where the weight acts: (K, V, weight) -> (K, V, factor of the output). The C penalty is weaker in narrow layers.
+# Where the weight acts: (K, V, weight) -> (K, V); w softmax(q K^T) V is softmax(q K^T) (w V), made once a run.
+# The C penalty is weaker in narrow layers.
 SCALINGS: dict[str, Callable[[Tensor, Tensor, Weight], Scaled]] = {
-    "V only": lambda k, v, w: (k, v, w),
-    "K+V": lambda k, v, w: (k * w, v * w, 1.0),
-    "K+V w/ C penalty": lambda k, v, w: (k * _penalised(w, k), v * _penalised(w, k), 1.0),
+    "V only": lambda k, v, w: (k, v * w),
+    "K+V": lambda k, v, w: (k * w, v * w),
+    "K+V w/ C penalty": lambda k, v, w: (k * _penalised(w, k), v * _penalised(w, k)),
     "K+mean(V) w/ C penalty": lambda k, v, w: _around_mean(k, v, _penalised(w, k)),
 }
 
@@ -80,7 +81,7 @@ class ImageTerm:
     scaling: str
     mask: Tensor | None
     active: Callable[[StepInfo], bool]
-    _kept: dict[tuple[object, ...], tuple[Tensor, Tensor, Weight]] = field(default_factory=dict)
+    _kept: dict[tuple[object, ...], Scaled] = field(default_factory=dict)
     _masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, info: StepInfo) -> Tensor:
@@ -88,19 +89,17 @@ class ImageTerm:
         if not self.active(info):
             return q.new_zeros(())
         branches = info.branches or ("cond",)
-        keys, values, weight = self._prepared(branches, q, info.rows)
-        out = attend(q, keys, values, self.heads)
-        out = out if isinstance(weight, float) and weight == 1.0 else out * weight
+        out = attend(q, *self._prepared(branches, q, info.rows), self.heads)
         return out if self.mask is None else out * self._mask(q, info, len(branches))
 
-    def _prepared(self, branches: tuple[str, ...], q: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Weight]:
+    def _prepared(self, branches: tuple[str, ...], q: Tensor, rows: Rows) -> Scaled:
         key = (branches, len(q), q.device, q.dtype, rows)
         if key not in self._kept:
             self._kept.clear()
             self._kept[key] = self._prepare(branches, q, rows)
         return self._kept[key]
 
-    def _prepare(self, branches: tuple[str, ...], q: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Weight]:
+    def _prepare(self, branches: tuple[str, ...], q: Tensor, rows: Rows) -> Scaled:
         count = len(q) // len(branches)
         seen = [self.tokens.of(branch, self.gain.swapped) for branch in branches]
         pairs = [self._projected(tokens, count, rows) for tokens in seen]

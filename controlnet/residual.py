@@ -37,7 +37,7 @@ class Residual(Acting):
             return {}
         masks = self.masks(self.size(info))
         found = self.outputs(info, share)
-        return {place: share.spread(masks(x) * (strength * weight)) for place, weight, x in found}
+        return {place: share.spread(_times(masks(x), strength * weight)) for place, weight, x in found}
 
     def outputs(self, info: StepInfo, share: Share) -> list[tuple[Block, float, Tensor]]:
         """(where, factor, what) for the rows that it acts on."""
@@ -167,6 +167,11 @@ class T2IActing(Residual):
             forget_windows(self._features, share)
             self._features[key] = [share.repeated(x) for x in encoded]
         return list(zip(self.places, self.weights, self._features[key], strict=True))
+
+
+def _times(x: Tensor, factor: float) -> Tensor:
+    """x itself at 1, the usual strength: a copy of every output in every step is saved."""
+    return x if factor == 1.0 else x * factor
 
 
 def check_family(network: ControlNet, host: Host, control: Control) -> None:

@@ -25,6 +25,7 @@ from . import latents
 from .control_passes import in_pass, prepared
 from .folder import pick_weights
 from .hub import Hub, is_hub_id
+from .memory import prefer_layout
 
 if TYPE_CHECKING:
     from ..samplers.levels import NoiseLevels
@@ -56,7 +57,11 @@ class Controls:
         if isinstance(source, ControlModel):
             return source
         found = self._opened.get(str(source))
-        return found or ControlModel.load(locate_control(source), self.model.device, self.model.dtype)
+        if found is None:
+            found = ControlModel.load(locate_control(source), self.model.device, self.model.dtype)
+            if found.own is not None:
+                prefer_layout(found.own, self.model.device)  # the UNet's, whose input it is given
+        return found
 
     def unload(self) -> None:
         """Lets go of all networks."""
