@@ -55,6 +55,8 @@ def file(manifest: str, sizes: Mapping[int, int], seed: int = 0) -> bytes:
     return save(tensors(manifest, sizes, seed), {"format": "pt"})
 
 
+# levels -> heads of each: of 64 channels as published in SDXL, of 32 in SD2, whose first level has no more
+HEADS = {3: [1, 1, 2], 4: [1, 2, 4, 4]}
 SCALED = ("block_out_channels", "cross_attention_dim", "projection_class_embeddings_input_dim")
 
 
@@ -64,8 +66,8 @@ def config(said: Mapping[str, Any], sizes: Mapping[int, int], side: int | None =
     for name in SCALED:
         if name in made:
             made[name] = _mapped(made[name], sizes)
-    if isinstance(made.get("attention_head_dim"), list):  # the number of heads: 64 channels each become 32
-        made["attention_head_dim"] = [heads // 5 for heads in made["attention_head_dim"]]
+    if isinstance(made.get("attention_head_dim"), list):
+        made["attention_head_dim"] = HEADS[len(made["attention_head_dim"])]
     return made | ({"sample_size": side} if side else {})
 
 
