@@ -244,7 +244,6 @@ def test_to_the_letter(examples: Examples, name: str) -> None:
         "tcd_two_loras",
         "tcd_depth",
         "tcd_canny",
-        "compare_schedulers",
     ],
 )
 def test_diffusers_draws_the_same(examples: Examples, name: str) -> None:
