@@ -6,7 +6,6 @@ from typing import Any
 
 from ...guidance import Chosen, GuidanceSpec
 from .fields import Field, fields_of, values_of
-from .kin_patch import with_guidance
 from .node import Node
 
 
@@ -23,6 +22,8 @@ class GuidanceNode(Node):
         return {"required": {"model": model, **fields_of(cls.SPEC.options)}}
 
     def make(self, model: Any, **widgets: Any) -> tuple[Any]:
+        from .kin_patch import with_guidance  # a start needs none of it
+
         values = values_of(self.SPEC.options, widgets)
         options = {option.name: option.default for option in self.SPEC.options} | values
         return (with_guidance(model, Chosen(self.SPEC, values, options)),)

@@ -1,4 +1,7 @@
-"""What LoRA nodes are connected by, and the files they choose from; the nodes that say where and when a LoRA acts."""
+"""What LoRA nodes are connected by, and the files they choose from; the nodes that say where and when a LoRA acts.
+
+What reads their texts is loaded when they run, since a start needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import FileError, nearest
-from ...loras.blocks import PRESETS, Blocks, parse_blocks
-from ...loras.curve import AXES, Curve, parse_curve, parse_window
 from .fields import Field
 from .node import Node
 
@@ -46,6 +47,8 @@ class BlocksNode(Node):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, dict[str, Field]]:
+        from ...loras.blocks import PRESETS
+
         told = "values or NAME=factor, separated by commas; empty takes the preset"
         return {
             "required": {
@@ -60,9 +63,13 @@ class BlocksNode(Node):
     @classmethod
     def VALIDATE_INPUTS(cls, blocks: str | None = None) -> bool | str:
         """True, or what in the text cannot be read."""
+        from ...loras.blocks import parse_blocks
+
         return cls.checked(lambda: not blocks or parse_blocks(blocks.strip(), "blocks"))
 
-    def make(self, preset: str, blocks: str) -> tuple[Blocks]:
+    def make(self, preset: str, blocks: str) -> tuple[Any]:
+        from ...loras.blocks import parse_blocks
+
         return (parse_blocks(blocks.strip() or preset, "blocks"),)
 
 
@@ -80,6 +87,8 @@ class ScheduleNode(Node):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, dict[str, Field]]:
+        from ...loras.curve import AXES
+
         return {
             "required": {
                 "axis": (list(AXES), {"tooltip": "what places are: sigma, step, or fraction of the run"}),
@@ -100,13 +109,17 @@ class ScheduleNode(Node):
         cls, axis: str | None = None, points: str | None = None, window: str | None = None
     ) -> bool | str:
         """True, or what in the texts cannot be read; texts that are linked are read when it runs."""
+        from ...loras.curve import AXES
+
         return cls.checked(lambda: curves(axis or AXES[0], points or "", window or ""))
 
-    def make(self, axis: str, points: str, window: str, schedule: tuple[Curve, ...] = ()) -> tuple[Any]:
+    def make(self, axis: str, points: str, window: str, schedule: tuple[Any, ...] = ()) -> tuple[Any]:
         return ((*schedule, *curves(axis, points, window)),)
 
 
-def curves(axis: str, points: str, window: str) -> tuple[Curve, ...]:
+def curves(axis: str, points: str, window: str) -> tuple[Any, ...]:
     """The curves of the two texts. OptionError."""
+    from ...loras.curve import parse_curve, parse_window
+
     found = [parse_curve(points, axis, "points")] if points.strip() else []
     return (*found, *([parse_window("step", window.strip(), "window")] if window.strip() else []))

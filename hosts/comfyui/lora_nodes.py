@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import FileError
-from ...loras import Strength, parse_expression
-from ...loras.blocks import Blocks
-from ...loras.curve import Curve
-from ..loras import Shelf, bound_to, by_name, refuse_sources, told
 from .fields import Field
-from .lora_apply import apply, by_host, layout_of
 from .lora_fields import BLOCKS, SCHEDULE, files, path_of
 from .node import Node
 
 NONE = "None"  # an empty row of the stack; also what a dropdown says where there are no files
-SHOWN = 60  # lines of a report that the page shows; the STRING has all
 WEIGHT = {"default": 1.0, "min": -100.0, "max": 100.0, "step": 0.01, "round": False}
 FORCE: Field = (
     "BOOLEAN",
@@ -34,14 +27,6 @@ MODELS: dict[str, Field] = {
 CLIP: Field = ("CLIP", {"tooltip": "the text encoders to change; without them only the UNet is"})
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """One file of models/loras and how strongly it acts."""
-
-    name: str
-    strength: Strength
-
-
 class LoraNode(Node):
     """What the loader and the stack share: they keep the files they read last."""
 
@@ -49,39 +34,12 @@ class LoraNode(Node):
     RETURN_NAMES = ("model", "clip", "report")
     CATEGORY = "SigmaGraft/LoRA"
 
-    def __init__(self) -> None:
-        self.shelf = Shelf()
+    @cached_property
+    def shelf(self) -> Any:
+        """The files that it read last."""
+        from .lora_make import Shelf
 
-    def put(self, model: Any, clip: Any | None, wanted: Sequence[Wanted], force: bool) -> dict[str, Any]:
-        """The node's outputs with these on. FileError, OptionError; nothing given has changed then."""
-        paths = [path_of(one.name) for one in wanted]
-        layout = layout_of(model, clip)
-        reports = []
-        if layout is None:
-            for one, path in zip(wanted, paths, strict=True):
-                model, clip, report = by_host(model, clip, str(path), one.strength)
-                reports.append(report)
-            return _shown(model, clip, reports)
-        bound = [bound_to(file, layout, force) for file in self.shelf.read(paths)]
-        strengths = [one.strength for one in wanted]
-        model, clip = apply(model, clip, layout, list(zip(bound, strengths, strict=True)))
-        for one in bound:
-            for line in one.report.warnings():
-                logging.getLogger("sigmagraft").warning("%s", line)
-            if one.file.embeddings:
-                reports.append(_embeddings(list(one.file.embeddings)))
-        return _shown(model, clip, [told(one) for one in bound] + reports)
-
-
-def _embeddings(names: Sequence[str]) -> str:
-    return f"note       brings textual inversions ({', '.join(names)}); ComfyUI reads those from models/embeddings only"
-
-
-def _shown(model: Any, clip: Any | None, reports: Sequence[str]) -> dict[str, Any]:
-    text = "\n\n".join(reports)
-    lines = text.splitlines()
-    cut = [*lines[:SHOWN], f"... and {len(lines) - SHOWN} lines more"] if len(lines) > SHOWN else lines
-    return {"ui": {"text": ["\n".join(cut)]}, "result": (model, clip, text)}
+        return Shelf()
 
 
 class LoadLora(LoraNode):
@@ -130,12 +88,14 @@ class LoadLora(LoraNode):
         strength_model: float,
         strength_clip: float,
         clip: Any | None = None,
-        blocks: Blocks | None = None,
-        schedule: Sequence[Curve] = (),
+        blocks: Any | None = None,
+        schedule: Sequence[Any] = (),
         force: bool = False,
     ) -> dict[str, Any]:
+        from .lora_make import Strength, Wanted, put
+
         strength = Strength(strength_model, strength_clip, blocks=blocks, curves=tuple(schedule))
-        return self.put(model, clip, [Wanted(lora_name, strength)], force)
+        return put(self.shelf, model, clip, [Wanted(lora_name, strength)], force)
 
 
 class LoraStack(LoraNode):
@@ -168,11 +128,15 @@ class LoraStack(LoraNode):
     @classmethod
     def VALIDATE_INPUTS(cls, more: str | None = None) -> bool | str:
         """True, or which line cannot be read or names no file."""
+        from .lora_make import written
+
         return cls.checked(lambda: more is None or [path_of(one.name) for one in written(more)])
 
     @classmethod
     def IS_CHANGED(cls, more: str | None = None, **rows: Any) -> int:
         """When the files of the widgets were changed last."""
+        from .lora_make import written
+
         names = [
             str(value) for name, value in rows.items() if name.startswith("lora_") and isinstance(value, str)
         ]
@@ -187,22 +151,14 @@ class LoraStack(LoraNode):
         force: bool = False,
         **rows: Any,
     ) -> dict[str, Any]:
+        from .lora_make import Strength, Wanted, put, written
+
         wanted = [Wanted(name, Strength(unet, text)) for name, unet, text in lora_stack or () if name != NONE]
         for row in range(1, self.ROWS + 1):
             name, weight = rows.get(f"lora_{row}", NONE), rows.get(f"weight_{row}", 1.0)
             if name != NONE:
                 wanted.append(Wanted(name, Strength(weight, weight)))
-        return self.put(model, clip, [*wanted, *written(more)], force)
-
-
-def written(text: str) -> list[Wanted]:
-    """The LoRAs of lines of text. OptionError, FileError."""
-    found = []
-    for line in filter(None, (line.strip().strip("<>").removeprefix("lora:") for line in text.splitlines())):
-        name, strength, options = parse_expression(line)
-        refuse_sources(options, line)
-        found.append(Wanted(by_name(name, files()), strength))
-    return found
+        return put(self.shelf, model, clip, [*wanted, *written(more)], force)
 
 
 def _changed(names: Sequence[str]) -> int:

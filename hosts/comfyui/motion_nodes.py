@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from ...animate.files import MotionFile, open_motion
-from ...animate.network import Motion
 from ...animate.windows import FUSE, KINDS, Plan
 from . import control_folders as folders
-from .control_host import compute_dtype
-from .control_networks import Network
 from .fields import Field
-from .motion_patch import MotionAsk, animated
 from .node import Node
 
 KIND = "animatediff_models"
 MOTION = "SIGMAGRAFT_MOTION"
 CATEGORY = "SigmaGraft/clips"
-
-
-@dataclass(frozen=True)
-class MotionModules:
-    """A file and its network."""
-
-    file: MotionFile
-    network: Network[Motion]
 
 
 class MotionLoader(Node):
@@ -45,16 +29,18 @@ class MotionLoader(Node):
     @classmethod
     def VALIDATE_INPUTS(cls, file: str | None = None) -> bool | str:
         """True, or what is wrong with the file."""
+        from .motion_make import open_motion
+
         return cls.checked(lambda: file is None or open_motion(folders.path(KIND, file)))
 
     @classmethod
     def IS_CHANGED(cls, file: str | None = None) -> int:
         return folders.changed(KIND, file)
 
-    def make(self, file: str) -> tuple[MotionModules]:
-        found = open_motion(folders.path(KIND, file))
-        network = Network(lambda dtype: found.build(torch.device("cpu"), dtype), lambda made: [made])
-        return (MotionModules(found, network),)
+    def make(self, file: str) -> tuple[Any]:
+        from .motion_make import load
+
+        return (load(folders.path(KIND, file)),)
 
 
 class ApplyMotion(Node):
@@ -113,7 +99,7 @@ class ApplyMotion(Node):
     def make(
         self,
         model: Any,
-        motion: MotionModules,
+        motion: Any,
         strength: float,
         windows: str,
         length: int,
@@ -123,8 +109,8 @@ class ApplyMotion(Node):
         norms: str,
         betas: str,
     ) -> tuple[Any]:
-        network, patchers = motion.network.at(compute_dtype(model.model))
-        ask = MotionAsk(network, motion.file, norms == "diffusers", strength)
+        from .motion_make import apply
+
         longest = motion.file.config.length
         plan = Plan(min(length, longest), min(overlap, longest - 1), windows, stride, fuse)
-        return (animated(model, ask, patchers, plan, betas == "model"),)
+        return (apply(model, motion, plan, norms == "diffusers", strength, betas == "model"),)
