@@ -13,7 +13,7 @@ from ..core.patch import EvaluationPatch, StepInfo
 from .hints import Masks, to_hint, to_mask
 from .host import Host
 from .preprocess import PREPROCESSORS, preprocess
-from .resize import Size, fit_image
+from .resize import Size, eight_bit, fit_image, picture_of
 from .settings import MODES, Control
 from .share import Share
 from .strength import only_prompt, strength_at
@@ -98,13 +98,13 @@ class Acting:
     def _hint(self, image: Image.Image, name: str, size: Size, to: Size) -> Tensor:
         known = PREPROCESSORS[name].option_names
         options = {option: value for option, value in self.control.options.items() if option in known}
-        image = preprocess(name, fit_image(image, size, self.control.resize), options)
+        image = preprocess(name, fit_image(picture_of(image), size, self.control.resize), options)
         return to_hint(fit_image(image, to, "stretch"))
 
     def masks(self, size: Size) -> Masks:
         """The mask of effect for a run of this size."""
         if size not in self._masks:
             mask = self.control.mask
-            fitted = None if mask is None else to_mask(fit_image(mask, size, self.control.resize))
+            fitted = None if mask is None else to_mask(fit_image(eight_bit(mask), size, self.control.resize))
             self._masks[size] = Masks(fitted)
         return self._masks[size]

@@ -50,9 +50,12 @@ def _merge(stem: str, up: Tensor, down: Tensor, base: Mapping[str, Tensor]) -> T
 
 
 def added(differences: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Differences added to the UNet's weights; what the UNet lacks (hint, zero convolutions) is whole."""
+    """Differences added to the UNet's weights; what the UNet lacks (hint, zero convolutions) is whole.
+
+    FileError where one has another shape than the UNet's weight.
+    """
     return {
-        name: tensor.to(base[name]) + base[name] if name in base else tensor
+        name: tensor.to(base[name]) + _base(base, name, tuple(tensor.shape)) if name in base else tensor
         for name, tensor in differences.items()
     }
 
@@ -62,7 +65,7 @@ def _base(base: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tens
     if found is None or tuple(found.shape) != shape:
         there = "none" if found is None else tuple(found.shape)
         raise FileError(
-            f"this Control-LoRA changes {name!r} of shape {shape}, the model's is {there}",
+            f"this control changes the weight {name!r} of shape {shape}, the model's is {there}",
             todo="it was made for another family of models",
         )
     return found

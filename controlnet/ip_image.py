@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.errors import OptionError, nearest
+from .resize import eight_bit
 
 # The mean and deviation of CLIP's training images (arXiv:2103.00020), of colours in 0..1.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -36,7 +37,7 @@ def check_crop(crop: str) -> str:
 
 def pixels(images: Sequence[Image.Image], side: int, crop: str = "center") -> Tensor:
     """Pictures as [n, 3, side, side]: shorter side resized bicubically, cut square, (colour - mean) / std."""
-    stack = np.stack([np.asarray(_square(image.convert("RGB"), side, crop)) for image in images])
+    stack = np.stack([np.asarray(_square(eight_bit(image).convert("RGB"), side, crop)) for image in images])
     values = torch.from_numpy(stack).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
     return (values - mean) / std

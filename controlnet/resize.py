@@ -32,6 +32,22 @@ def fill(image: Image.Image, size: Size) -> Image.Image:
     return Image.fromarray(np.pad(np.asarray(inner), (down, across, *channels), mode="edge"))
 
 
+def picture_of(image: Image.Image) -> Image.Image:
+    """Any mode as 8-bit RGB, or RGBA where parts of it are transparent."""
+    image = eight_bit(image)
+    holes = "A" in image.mode or "transparency" in image.info
+    return image.convert("RGBA" if holes else "RGB")
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """16- and 32-bit grey scaled to 8 bits; Pillow's own convert() would clip it to white."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    top = 65535.0 if image.mode.startswith("I") else max(1.0, float(np.nan_to_num(values).max(initial=1.0)))
+    return Image.fromarray((np.nan_to_num(values).clip(0, top) * (255.0 / top)).round().astype(np.uint8))
+
+
 RESIZE: dict[str, Callable[[Image.Image, Size], Image.Image]] = {
     "stretch": stretch,
     "crop": crop,

@@ -9,11 +9,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..controlnet.resize import RESIZE as RESIZE
-from ..controlnet.resize import Size
+from ..controlnet.resize import Size, eight_bit
 from ..controlnet.resize import fit_image as fit_image
 from ..core.errors import FileError, OptionError
 
@@ -61,7 +60,7 @@ def _limit(size: Size, path: Path) -> None:
 
 def load_image(path: str | Path) -> Image.Image:
     """A picture as 8-bit RGB; what is transparent becomes white."""
-    image = _eight_bit(open_image(path))
+    image = eight_bit(open_image(path))
     if not _transparent(image):
         return image.convert("RGB")
     image = image.convert("RGBA")
@@ -70,7 +69,7 @@ def load_image(path: str | Path) -> Image.Image:
 
 def load_mask(path: str | Path) -> Image.Image:
     """A mask as 8-bit grey, white where to repaint; what is transparent counts as black (kept)."""
-    image = _eight_bit(open_image(path))
+    image = eight_bit(open_image(path))
     if not _transparent(image):
         return image.convert("L")
     image = image.convert("RGBA")
@@ -89,15 +88,6 @@ def load_hole(path: str | Path) -> Image.Image:
 
 def _transparent(image: Image.Image) -> bool:
     return "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA")
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """16- and 32-bit grey scaled to 8 bits; Pillow's own convert() would clip it to white."""
-    if not image.mode.startswith(("I", "F")):
-        return image
-    values = np.asarray(image).astype(np.float64)
-    top = 65535.0 if image.mode.startswith("I") else max(1.0, float(np.nan_to_num(values).max(initial=1.0)))
-    return Image.fromarray((np.nan_to_num(values).clip(0, top) * (255.0 / top)).round().astype(np.uint8))
 
 
 def check_mask(

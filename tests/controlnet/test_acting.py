@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -182,6 +183,30 @@ def test_a_picture_of_another_size_is_brought_to_what_is_drawn(
     fitted = acting(model, unet, image=fit_image(wide, (64, 64), resize)).residuals(info())
     for place, value in fitted.items():
         assert torch.equal(found[place], value)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK", "I;16", "I", "F"])
+@pytest.mark.parametrize("size", [(128, 128), (31, 200)])
+@pytest.mark.parametrize("method", ["none", "canny"])
+def test_a_hint_is_the_same_in_every_mode(
+    model: ControlModel, unet: UNet, mode: str, size: tuple[int, int], method: str
+) -> None:
+    """Grey of 1, 8, 16 and 32 bits, a palette, CMYK and what may be transparent and is not."""
+    bars = np.where(np.arange(size[0] * size[1]) // 9 % 7 < 3, 255, 0).reshape(size[::-1]).astype(np.uint8)
+    deep = {
+        "I;16": bars.astype(np.uint16) * 257,
+        "I": bars.astype(np.int32) * 257,
+        "F": bars.astype(np.float32) / 255,
+    }
+    image = Image.fromarray(deep[mode]) if mode in deep else Image.fromarray(bars).convert(mode)
+    assert image.mode == mode
+    like = torch.zeros(1)
+    found, wanted = (
+        acting(model, unet, image=one, preprocess=method).hints((128, 128), like)
+        for one in (image, Image.fromarray(bars).convert("RGB"))
+    )
+    torch.testing.assert_close(found, wanted)
+    assert wanted.unique().numel() > 1
 
 
 def test_masked_pixels_reach_the_network_as_minus_one(model: ControlModel, unet: UNet) -> None:
