@@ -16,6 +16,7 @@ from typing import Any
 ROOT, FILES = Path(sys.argv[1]), Path(sys.argv[2])
 TESTS = Path(__file__).resolve().parents[2]
 PACK, TINY = str(TESTS.parent), str(TESTS / "hosts" / "comfyui" / "tiny_model")
+DYNTHRES = os.environ.get("SIGMAGRAFT_DYNTHRES")  # a checkout of sd-dynamic-thresholding
 sys.argv = ["main.py", "--cpu", "--disable-all-custom-nodes", "--base-directory", str(FILES)]
 sys.path.insert(0, str(ROOT))
 os.chdir(ROOT)
@@ -31,7 +32,7 @@ import torch  # noqa: E402
 async def load() -> None:
     server.PromptServer(asyncio.get_running_loop())
     await nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False)
-    for pack in (TINY, PACK):
+    for pack in (TINY, PACK, *filter(None, [DYNTHRES])):
         assert await nodes.load_custom_node(pack), pack
 
 
@@ -84,6 +85,25 @@ PAIRS: dict[str, tuple[Any, Any]] = {
         lambda: theirs("APG", eta=0.5, norm_threshold=5.0, momentum=0.25),
     ),
 }
+
+
+def thresholded(measure: str, percentile: float) -> tuple[Any, Any]:
+    """Ours, and the node of the extension with constant scales and channels apart."""
+    fixed = {"mimic_mode": "Constant", "mimic_scale_min": 0.0, "cfg_mode": "Constant", "cfg_scale_min": 0.0}
+    fixed |= {"sched_val": 1.0, "separate_feature_channels": "enable", "scaling_startpoint": "MEAN"}
+    fixed |= {"variability_measure": {"range": "AD", "deviation": "STD"}[measure]}
+    values = {"mimic_scale": 2.0, "threshold_percentile": percentile, "interpolate_phi": 0.8}
+    return (
+        lambda: ours("dynamic_threshold", mimic=2.0, percentile=percentile, share=0.8, measure=measure),
+        lambda: theirs("DynamicThresholdingFull", **values, **fixed),
+    )
+
+
+if DYNTHRES:
+    PAIRS |= {
+        "dynamic threshold": thresholded("range", 0.95),
+        "dynamic threshold by deviation": thresholded("deviation", 1.0),
+    }
 found: dict[str, Any] = {}
 plain = walk(MODEL)
 for name, (mine, host) in PAIRS.items():

@@ -40,6 +40,12 @@ def test_it_is_the_hosts_own(found: dict[str, Any], name: str) -> None:
     assert found[f"{name} moves"] > 10 * SAME
 
 
+@pytest.mark.skipif("SIGMAGRAFT_DYNTHRES" not in os.environ, reason="no sd-dynamic-thresholding named")
+@pytest.mark.parametrize("name", ["dynamic threshold", "dynamic threshold by deviation"])
+def test_it_is_the_extensions(found: dict[str, Any], name: str) -> None:
+    test_it_is_the_hosts_own(found, name)
+
+
 def test_each_acts_and_all_go_together(found: dict[str, Any]) -> None:
     moves = {name: value for name, value in found.items() if name.endswith(" moves alone")}
     assert len(moves) == 7
