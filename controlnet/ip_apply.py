@@ -46,8 +46,6 @@ class ImageAdapter:
 
     def patches(self) -> list[AttentionPatch]:
         """A term for each cross-attention whose weight is not 0."""
-        if not any(self.prompt.weights):
-            return []
         shares = shares_of(self.config, self.prompt)
         return [
             AttentionPatch(place.block, place.index, "attn2", self._term(place.number, place.channels, gain))
@@ -80,6 +78,8 @@ def image_adapters(
     """
     weights.check(config)
     shares_of(config, prompt)
+    if not any(prompt.weights):
+        return []  # neither is a picture encoded
     negative = _negative(weights.file, prompt, encode)
     return [
         ImageAdapter(weights, config, timeline, prompt, _tokens(weights, prompt, features, negative), mask)

@@ -144,6 +144,9 @@ def test_pictures_are_encoded_once(pipe: Pipeline, files: Path, monkeypatch: pyt
     drawn(pipe, text, f"{text}:weight=0.3")
     drawn(pipe, text, prompt="another")
     assert seen == [1]
+    pipe.ip_adapters._features.clear()
+    drawn(pipe, f"{text}:weight=0")
+    assert seen == [1]
 
 
 @pytest.mark.parametrize("tiled", ["", ":tiled"])
