@@ -21,7 +21,7 @@ from ..control_words import options_of
 from .control_files import NONE
 
 KEY = "SigmaGraft Control"
-PASSES = ("both", "first", "hires")
+PASSES = ("both", "base", "first", "hires")  # first is base by another name
 _FLAGS = {"interpolate", "joint_norm", "pool", "each", "tiled"}
 _READ: dict[str, Any] = {
     "keyframes": keyframes,
