@@ -12,7 +12,7 @@ from scipy import ndimage
 from ..training.words import COLOURS
 from .scene_checker import labelled
 
-DARK, WIDE = 0.45, 2  # share of an object's surroundings that must be dark, and how far they reach in pixels
+DARK, NEAR = 0.6, 4  # share of an object's rim that must have dark beside it, and how near in pixels
 RINGS = ("blue", "white", "red")  # of a roundel, from its middle
 RAYS, RIGHT = 24, 0.7  # directions looked in from the middle, share of them that must see the rings in order
 SPECK = 20  # pixels below which a spot is dirt
@@ -25,9 +25,10 @@ def outlined(picture: NDArray[np.uint8], colour: str) -> bool:
     spot = _largest(labels == _index(colour))
     if spot is None:
         return False
-    around = ndimage.binary_dilation(spot, iterations=WIDE) & ~spot
-    border = _index("white" if colour == "black" else "black")
-    return bool((labels[around] == border).mean() >= DARK)
+    rim = ndimage.binary_dilation(spot) & ~spot
+    border = labels == _index("white" if colour == "black" else "black")
+    border = ndimage.binary_opening(border, np.ones((2, 2)))  # edges between two colours are dark for a pixel
+    return bool(ndimage.binary_dilation(border, iterations=NEAR)[rim].mean() >= DARK)
 
 
 def roundel(picture: NDArray[np.uint8]) -> bool:
@@ -40,10 +41,11 @@ def roundel(picture: NDArray[np.uint8]) -> bool:
 
 
 def _seen(labels: Labels, middle: tuple[float, float]) -> float:
-    """Share of rays whose first three colours are a roundel's."""
+    """Share of rays on which a roundel's colours come in order, whatever lies where they run into one another."""
     wanted = [_index(name) for name in RINGS]
     angles = np.arange(RAYS) * 2 * np.pi / RAYS
-    return float(np.mean([_colours(labels, middle, angle)[:3] == wanted for angle in angles]))
+    seen = [[c for c in _colours(labels, middle, angle) if c in wanted] for angle in angles]
+    return float(np.mean([_distinct(colours)[:3] == wanted for colours in seen]))
 
 
 def _colours(labels: Labels, middle: tuple[float, float], angle: float) -> list[int]:
@@ -54,7 +56,12 @@ def _colours(labels: Labels, middle: tuple[float, float], angle: float) -> list[
     line = labels[y[inside], x[inside]]
     starts = np.flatnonzero(np.diff(line, prepend=-1))
     runs = [int(line[at]) for at, end in zip(starts, [*starts[1:], len(line)], strict=True) if end - at >= 2]
-    return [name for k, name in enumerate(runs) if k == 0 or name != runs[k - 1]]
+    return runs
+
+
+def _distinct(names: list[int]) -> list[int]:
+    """Without repetitions in a row."""
+    return [name for k, name in enumerate(names) if k == 0 or name != names[k - 1]]
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
