@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from .model import Model
     from .run import Run
 
+BUNDLED = Path(__file__).parent / "assets" / "controls"
+"""Controls of the bundled model, known by their names."""
+
 
 @dataclass
 class Controls:
@@ -96,8 +99,11 @@ def _vision(source: str | Path) -> Callable[[object], Tensor]:
 
 
 def locate_control(source: str | Path, hub: Hub | None = None) -> Path:
-    """The local file: a path, a diffusers folder, a hub id. FileError or OptionError where there is none."""
+    """The local file: a path, a diffusers folder, a bundled name, a hub id. FileError or OptionError where there is none."""
     path = Path(source).expanduser()
+    bundled = BUNDLED / f"{source}.safetensors"
+    if not path.exists() and bundled.is_file():
+        return bundled
     if isinstance(source, str) and not path.exists() and is_hub_id(source):
         path = (hub or Hub()).file(source, lambda names: [_chosen(names, source)])
     if not path.is_dir():
