@@ -99,7 +99,7 @@ def _vision(source: str | Path) -> Callable[[object], Tensor]:
 
 
 def locate_control(source: str | Path, hub: Hub | None = None) -> Path:
-    """The local file: a path, a diffusers folder, a bundled name, a hub id. FileError or OptionError where there is none."""
+    """The local file: a path, a diffusers folder, a bundled name, a hub id. FileError or OptionError where none is."""
     path = Path(source).expanduser()
     bundled = BUNDLED / f"{source}.safetensors"
     if not path.exists() and bundled.is_file():
