@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sigmagraft.controlnet.preprocess.canny import edges
 from sigmagraft.core.patch import Hooks, Inputs, ResidualPatch, StepInfo
 
+from .arguments import trainer
 from .control_forms import FORMS
 from .draw import Truth, draw
 from .loop import Loop, Plan, Workers, launch
@@ -127,18 +128,18 @@ def export(runs: Path, hint: str, form: str, out: Path) -> Path:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Train a control on the bundled model.")
-    parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
+    parser = trainer(
+        "Train a control on the bundled model.",
+        steps=4000,
+        batch=8,
+        count=6400,
+        rate=0.0005,
+        workers=1,
+        save_every=500,
+        out=None,
+    )
     parser.add_argument("--hint", choices=list(HINTS), default="canny")
     parser.add_argument("--form", choices=list(FORMS), default="controlnet")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=8, help="a worker's share of the batch")
-    parser.add_argument("--count", type=int, default=6400, help="latents in the cache")
-    parser.add_argument("--rate", type=float, default=5e-4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1, help="processes, one a core")
-    parser.add_argument("--save-every", type=int, default=500)
-    parser.add_argument("--out", type=Path, help="write the file into this folder at the end")
     args = parser.parse_args()
     if launch("training.train_control", args.workers):
         _train(args, Workers(args.workers))

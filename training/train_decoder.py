@@ -7,7 +7,6 @@ train_vae, so that styles the cache does not hold are not forgotten.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from sigmagraft.standalone.vae import VAE
 
+from .arguments import trainer
 from .draw import draw
 from .hard import chances
 from .latents import Cache, scene_at
@@ -84,14 +84,7 @@ def distance(d: Tensor) -> Tensor:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Sharpen the decoder.")
-    parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=2, help="pieces a step and worker")
-    parser.add_argument("--count", type=int, default=6400, help="latents in the cache")
-    parser.add_argument("--rate", type=float, default=6e-4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
+    parser = trainer("Sharpen the decoder.", steps=4000, batch=2, count=6400, rate=0.0006, workers=2)
     args = parser.parse_args()
     if not launch("training.train_decoder", args.workers):
         return

@@ -7,7 +7,6 @@ them, linear heads must tell what each patch shows: the colour, and the shape of
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from sigmagraft.controlnet.ip_image import pixels
 from sigmagraft.standalone.tokens import Tokenizer
 
+from .arguments import trainer
 from .captions import caption
 from .draw import Truth, draw
 from .latents import MIX
@@ -162,12 +162,7 @@ def metadata() -> dict[str, str]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Train the image encoder of the IP-Adapter.")
-    parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = trainer("Train the image encoder of the IP-Adapter.", steps=4000, batch=32, rate=0.001)
     args = parser.parse_args()
     torch.set_num_threads(1)
     task, lessons = Task(args.runs, args.seed, args.batch), Lessons(args.seed)

@@ -30,6 +30,7 @@ from sigmagraft.core.blocks import attend
 from sigmagraft.core.patch import AttentionPatch, Hooks, StepInfo
 from sigmagraft.standalone.unet import UNet
 
+from .arguments import trainer
 from .captions import Manner, caption
 from .draw import draw
 from .loop import Loop, Plan, Workers, launch
@@ -228,17 +229,17 @@ def export(runs: Path, folder: Path) -> list[Path]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Train an IP-Adapter on the bundled model.")
-    parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=8, help="a worker's share of the batch")
-    parser.add_argument("--count", type=int, default=6400, help="latents in the cache")
+    parser = trainer(
+        "Train an IP-Adapter on the bundled model.",
+        steps=4000,
+        batch=8,
+        count=6400,
+        rate=0.001,
+        workers=1,
+        save_every=500,
+        out=None,
+    )
     parser.add_argument("--match", type=int, default=1000, help="first steps that match what words add")
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1, help="processes, one a core")
-    parser.add_argument("--save-every", type=int, default=500)
-    parser.add_argument("--out", type=Path, help="write the files into this folder at the end")
     args = parser.parse_args()
     if launch("training.train_ip_adapter", args.workers):
         _train(args, Workers(args.workers))

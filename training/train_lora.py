@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .arguments import trainer
 from .captions import caption
 from .draw import draw
 from .latents import load_encoder
@@ -109,17 +110,17 @@ def metadata(title: str) -> dict[str, str]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Train a LoRA on the bundled model.")
-    parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
+    parser = trainer(
+        "Train a LoRA on the bundled model.",
+        steps=600,
+        batch=8,
+        rate=0.002,
+        workers=1,
+        save_every=200,
+        out=None,
+    )
     parser.add_argument("--lesson", choices=list(LESSONS), default="outlined")
     parser.add_argument("--form", choices=list(FORMS), default="lora")
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--batch", type=int, default=8, help="a worker's share of the batch")
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1, help="processes, one a core")
-    parser.add_argument("--save-every", type=int, default=200)
-    parser.add_argument("--out", type=Path, help="write the file into this folder at the end")
     args = parser.parse_args()
     name = args.lesson if args.form == "lora" else f"{args.lesson}-{args.form}"
     if launch("training.train_lora", args.workers):

@@ -29,6 +29,7 @@ from sigmagraft.standalone.encode import encode_prompts
 from sigmagraft.standalone.load import load_model
 from sigmagraft.standalone.model import Model
 
+from .arguments import trainer
 from .captions import text
 from .clip_latents import ClipCache, clip_at
 from .loop import Loop, Plan, Workers, generators, launch
@@ -173,17 +174,17 @@ def published(name: str) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Train motion modules on the bundled model.")
-    parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--batch", type=int, default=2, help="clips, a worker's share of the batch")
+    parser = trainer(
+        "Train motion modules on the bundled model.",
+        steps=6000,
+        batch=2,
+        rate=0.0005,
+        workers=1,
+        save_every=500,
+        out=None,
+    )
     parser.add_argument("--count", type=int, default=1500, help="clips in each worker's cache")
     parser.add_argument("--frames", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=5e-4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1, help="processes, one a core")
-    parser.add_argument("--save-every", type=int, default=500)
-    parser.add_argument("--out", type=Path, help="write the file into this folder at the end")
     args = parser.parse_args()
     if launch("training.train_motion", args.workers):
         _train(args, Workers(args.workers))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sigmagraft.standalone.unet import UNet
 
+from .arguments import trainer
 from .loop import Loop, Plan, Workers, launch
 from .lora_forms import LoraForm
 from .preview import load_unet
@@ -104,16 +105,16 @@ class Task(UNetTask):
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Distil the bundled model into few steps.")
-    parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=8, help="a worker's share of the batch")
-    parser.add_argument("--count", type=int, default=6400, help="latents in the cache")
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1, help="processes, one a core")
-    parser.add_argument("--save-every", type=int, default=250)
-    parser.add_argument("--out", type=Path, help="write the file into this folder at the end")
+    parser = trainer(
+        "Distil the bundled model into few steps.",
+        steps=3000,
+        batch=8,
+        count=6400,
+        rate=0.001,
+        workers=1,
+        save_every=250,
+        out=None,
+    )
     args = parser.parse_args()
     if launch("training.train_tcd", args.workers):
         _train(args, Workers(args.workers))

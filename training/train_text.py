@@ -8,7 +8,6 @@ have a class of their own. Cross-attention is linear in these states, so what he
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Collection
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch.nn import functional as F
 from sigmagraft.standalone.text import TextConfig, TextEncoder
 from sigmagraft.standalone.tokens import Tokenizer
 
+from .arguments import trainer
 from .captions import BACKGROUND, Piece, caption
 from .loop import Loop, Plan, generators
 from .scenes import Mix, Scene, random_scene
@@ -166,12 +166,7 @@ def give_mean(lessons: Lessons) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Train the text encoder on captions alone.")
-    parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = trainer("Train the text encoder on captions alone.", steps=2500, batch=32, rate=0.002)
     args = parser.parse_args()
     torch.set_num_threads(1)
     lessons, tokenizer = new_lessons(args.seed), Tokenizer.clip()

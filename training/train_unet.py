@@ -9,7 +9,6 @@ time a scene is used.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from sigmagraft.samplers.betas import cumulate, make_betas
 from sigmagraft.standalone.tokens import Tokenizer
 from sigmagraft.standalone.unet import UNet, UNetConfig
 
+from .arguments import trainer
 from .captions import caption
 from .hard import chances
 from .latents import Cache, scene_at
@@ -165,20 +165,12 @@ class Task:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Train the UNet on cached latents.")
-    parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=9000)
-    parser.add_argument("--batch", type=int, default=8, help="a worker's share of the batch")
-    parser.add_argument("--count", type=int, default=6400, help="latents in the cache")
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument(
-        "--cool", type=float, default=0.65, help="share of the steps over which the rate falls to 0"
+    parser = trainer(
+        "Train the UNet on cached latents.", steps=9000, batch=8, count=6400, rate=0.001, cool=0.65, workers=2
     )
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--hard", action="store_true", help="show scenes of the kinds still drawn badly oftener"
     )
-    parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
     args = parser.parse_args()
     if not launch("training.train_unet", args.workers):
         return

@@ -12,7 +12,6 @@ every layer that writes what a norm reads.
 
 from __future__ import annotations
 
-import argparse
 import re
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from sigmagraft.standalone.vae import VAE, ResnetBlock, VAEConfig
 
+from .arguments import trainer
 from .draw import draw
 from .loop import Loop, Plan, Workers, generators, launch
 from .scenes import Mix, random_scene
@@ -160,17 +160,8 @@ def report(vae: VAE, picture: Path, count: int = 16) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Train the autoencoder.")
-    parser.add_argument("--runs", type=Path, default=Path("training/runs"), help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=2600)
+    parser = trainer("Train the autoencoder.", steps=2600, batch=2, rate=0.001, cool=0.3, workers=2)
     parser.add_argument("--freeze", type=int, default=750, help="step from which the encoder stands still")
-    parser.add_argument("--batch", type=int, default=2, help="pieces a step and worker")
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument(
-        "--cool", type=float, default=0.3, help="share of the steps over which the rate falls to 0"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
     args = parser.parse_args()
     if not launch("training.train_vae", args.workers):
         return
