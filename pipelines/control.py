@@ -90,7 +90,7 @@ class WithControls(LatentPipeline, more=("controlnet",)):
         return [
             Control(
                 model=model.control,
-                image=as_picture(picture),
+                image=_shown(picture),
                 strength=scale,
                 start=start,
                 end=end,
@@ -99,6 +99,11 @@ class WithControls(LatentPipeline, more=("controlnet",)):
             )
             for model, picture, scale, start, end in zip(models, pictures, scales, starts, ends, strict=True)
         ]
+
+
+def _shown(picture: Any) -> Any:
+    """One picture for all images, or one for each of them."""
+    return [as_picture(one) for one in picture] if isinstance(picture, (list, tuple)) else as_picture(picture)
 
 
 def _list(value: Any) -> list[Any]:

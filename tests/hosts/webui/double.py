@@ -201,7 +201,8 @@ def _modules(host: WebUI) -> dict[str, ModuleType]:
     host.__dict__["modules"] = made
     _shared(made["modules.shared"])
     made["modules.shared"].cmd_opts = SimpleNamespace()
-    vars(made["modules.paths"]).update(models_path="no_such_folder/models", script_path="no_such_folder")
+    models = getattr(sys.modules.get("modules.paths"), "models_path", "no_such_folder/models")  # a test's own
+    vars(made["modules.paths"]).update(models_path=models, script_path="no_such_folder")
     _schedulers(made["modules.sd_schedulers"], host)
     _common(made["modules.sd_samplers_common"])
     _kdiffusion(made["modules.sd_samplers_kdiffusion"], host)
