@@ -14,25 +14,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sigmagraft.benchmarks.image_prompts import sheet
-from sigmagraft.benchmarks.scene_checker import SIDE, Wanted, judge, read
-from sigmagraft.benchmarks.scene_figures import Figure, Judged, Picture
+from sigmagraft.benchmarks.image_prompts import drawing, sheet
+from sigmagraft.benchmarks.scene_checker import SIDE, Wanted
+from sigmagraft.benchmarks.scene_figures import Figure, Judged, Picture, verdicts
 from sigmagraft.benchmarks.scene_prompts import Prompt, singles
 from sigmagraft.standalone.lora_source import BUNDLED as LORAS
-from sigmagraft.training.draw import Truth, draw
-from sigmagraft.training.scenes import Background, Scene, Thing, place
+from sigmagraft.training.draw import Truth
 from sigmagraft.training.train_control import HINTS
 
 AGREED = 0.7
-
-
-def truth_of(wanted: Wanted, rng: np.random.Generator) -> Truth:
-    """A drawing of what a prompt asks for."""
-    thing = wanted.things[0]
-    size, position = thing.size or "medium", thing.position or "centre"
-    made = Thing(thing.shape, thing.colour, size, position, *place(rng, size, position))
-    colours = [*wanted.background, None]
-    return draw(Scene((made,), Background(str(colours[0]), colours[1], wanted.stripes)), SIDE)
 
 
 def without_place(wanted: Wanted) -> Prompt:
@@ -68,12 +58,10 @@ def drawn(args: argparse.Namespace, prompts: Sequence[Prompt], hints: Sequence[I
     for k in range(0, len(prompts), args.batch):
         part = slice(k, k + args.batch)
         control = Control(model=args.control, image=list(hints[part]), strength=args.strength)
-        told = [] if args.strength == 0 else [control]
         seeds = list(range(args.seed + k, args.seed + k + len(prompts[part])))
-        result = pipe([p.text for p in prompts[part]], control=told, seed=seeds, **walk)
+        result = pipe([p.text for p in prompts[part]], control=[control], seed=seeds, **walk)
         pictures += [np.asarray(image) for image in result.images]
-    found = [read(picture) for picture in pictures]
-    return [Judged(p, x, f, judge(f, p.wanted)) for p, x, f in zip(prompts, pictures, found, strict=True)]
+    return verdicts(prompts, pictures)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sheet", type=Path, help="hints, and below each what was drawn")
     args = parser.parse_args(argv)
     rng, prompts = np.random.default_rng(args.seed), [without_place(p.wanted) for p in singles(args.count)]
-    truths = [truth_of(p.wanted, rng) for p in singles(args.count)]
+    truths = [drawing(p.wanted, rng) for p in singles(args.count)]
     hints = [Image.fromarray(HINTS[args.hint](truth)).convert("RGB") for truth in truths]
     rows = drawn(args, prompts, hints)
     standing = [agreement(row, truth) >= AGREED for row, truth in zip(rows, truths, strict=True)]

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sigmagraft.benchmarks.scene_checker import judge, read
-from sigmagraft.benchmarks.scene_figures import Figure, Judged, Picture
+from sigmagraft.benchmarks.scene_figures import Figure, Judged, Picture, verdicts
 from sigmagraft.benchmarks.scene_prompts import Prompt, singles
 from sigmagraft.benchmarks.scene_sheet import contact_sheet
 from sigmagraft.benchmarks.style_checker import RINGS, outlined, roundel
@@ -95,8 +94,7 @@ def drawn(pipe: Any, row: Row, prompts: Sequence[Prompt], args: argparse.Namespa
         part = prompts[k : k + args.batch]
         seeds = [args.seed + k + i for i in range(len(part))]
         pictures += [np.asarray(i) for i in pipe([p.text for p in part], seed=seeds, **row.settings).images]
-    found = [read(picture) for picture in pictures]
-    return [Judged(p, x, f, judge(f, p.wanted)) for p, x, f in zip(prompts, pictures, found, strict=True)]
+    return verdicts(prompts, pictures)
 
 
 def measure(args: argparse.Namespace) -> None:

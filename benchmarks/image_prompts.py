@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sigmagraft.benchmarks.scene_checker import SIDE, Wanted, judge, read
-from sigmagraft.benchmarks.scene_figures import Figure, Judged
-from sigmagraft.benchmarks.scene_prompts import Prompt, singles
-from sigmagraft.training.draw import draw
+from sigmagraft.benchmarks.scene_checker import SIDE, Wanted
+from sigmagraft.benchmarks.scene_figures import Figure, Judged, verdicts
+from sigmagraft.benchmarks.scene_prompts import singles
+from sigmagraft.training.draw import Truth, draw
 from sigmagraft.training.scenes import Background, Scene, Thing, place
 
 PARTS = {
@@ -28,14 +28,14 @@ PARTS = {
 }
 
 
-def reference(wanted: Wanted, rng: np.random.Generator) -> np.ndarray:
-    """A drawing [128, 128, 3] of what a prompt asks for."""
+def drawing(wanted: Wanted, rng: np.random.Generator) -> Truth:
+    """A drawing of what a prompt asks for, and the truth about it."""
     thing = wanted.things[0]
     size, position = thing.size or "medium", thing.position or "centre"
     x, y, extent = place(rng, size, position)
     made = Thing(str(thing.shape), str(thing.colour), size, position, x, y, extent)
     colours = [*wanted.background, None]
-    return draw(Scene((made,), Background(str(colours[0]), colours[1], wanted.stripes)), SIDE).image
+    return draw(Scene((made,), Background(str(colours[0]), colours[1], wanted.stripes)), SIDE)
 
 
 def measure(args: argparse.Namespace) -> tuple[list[Judged], list[np.ndarray]]:
@@ -47,7 +47,7 @@ def measure(args: argparse.Namespace) -> tuple[list[Judged], list[np.ndarray]]:
     pipe = Pipeline.load(args.model, device=args.device)
     weights = pipe.ip_adapters.open(args.adapter)
     prompts, rng = singles(args.count), np.random.default_rng(args.seed)
-    shown = [reference(prompt.wanted, rng) for prompt in prompts]
+    shown = [drawing(prompt.wanted, rng).image for prompt in prompts]
     rows: list[Judged] = []
     for first in range(0, len(prompts), args.batch):
         chosen = slice(first, first + args.batch)
@@ -60,14 +60,8 @@ def measure(args: argparse.Namespace) -> tuple[list[Judged], list[np.ndarray]]:
             steps=args.steps,
             cfg=args.cfg,
         )
-        pictures = [np.asarray(image) for image in result.images]
-        rows += [_judged(prompt, picture) for prompt, picture in zip(prompts[chosen], pictures, strict=True)]
+        rows += verdicts(prompts[chosen], [np.asarray(image) for image in result.images])
     return rows, shown
-
-
-def _judged(prompt: Prompt, picture: np.ndarray) -> Judged:
-    found = read(picture)
-    return Judged(prompt, picture, found, judge(found, prompt.wanted))
 
 
 def figures(rows: Sequence[Judged]) -> list[Figure]:

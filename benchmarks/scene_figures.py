@@ -59,12 +59,16 @@ class Judged:
     verdict: Verdict
 
 
+def verdicts(prompts: Sequence[Prompt], pictures: Sequence[Picture]) -> list[Judged]:
+    """Each picture read and compared with its prompt."""
+    found = [read(picture) for picture in pictures]
+    rows = zip(prompts, pictures, found, strict=True)
+    return [Judged(prompt, picture, what, judge(what, prompt.wanted)) for prompt, picture, what in rows]
+
+
 def judged(draw: Draw, prompts: Sequence[Prompt], seed: int) -> list[Judged]:
     """One picture a prompt, seeds counting up from `seed`."""
-    pictures = draw([p.text for p in prompts], [seed + k for k in range(len(prompts))])
-    readings = [read(picture) for picture in pictures]
-    rows = zip(prompts, pictures, readings, strict=True)
-    return [Judged(p, picture, found, judge(found, p.wanted)) for p, picture, found in rows]
+    return verdicts(prompts, draw([p.text for p in prompts], [seed + k for k in range(len(prompts))]))
 
 
 def single_objects(draw: Draw, count: int, seed: int) -> tuple[list[Figure], list[Judged]]:

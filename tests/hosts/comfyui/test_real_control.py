@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-CHECKOUT = os.environ.get("SIGMAGRAFT_COMFYUI")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHECKOUT, reason="no ComfyUI named")]
-SAME = 1e-4
+from .inside import REAL, SAME, checks
+
+pytestmark = REAL
 HALF = {"the host's CLIP vision": 2e-3}  # which computes in half precision
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What every check inside the host found."""
-    python = os.environ.get("SIGMAGRAFT_COMFYUI_PYTHON", sys.executable)
-    script, folder = Path(__file__).with_name("control_inside.py"), tmp_path_factory.mktemp("files")
-    ran = subprocess.run(
-        [python, str(script), str(CHECKOUT), str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
-    )
-    lines = [line for line in ran.stdout.splitlines() if line.startswith("CHECKS ")]
-    assert lines, ran.stderr[-4000:]
-    return json.loads(lines[-1].removeprefix("CHECKS "))
+    return checks("control_inside.py", tmp_path_factory.mktemp("files"))
 
 
 def test_every_kind_ends_where_the_runner_ends(found: dict[str, Any]) -> None:
