@@ -79,7 +79,10 @@ modules, path, hooks = set(sys.modules), list(sys.path), list(sys.meta_path)
 host.load_extensions(Path({str(ROOT)!r}))
 sys.path[:] = [entry for entry in sys.path if entry != {str(ROOT)!r}]
 leaked = {{name for name in set(sys.modules) - modules if not name.startswith("sigmagraft")}}
-theirs = {{name for name in leaked if (getattr(sys.modules[name], "__file__", "") or "").startswith({str(ROOT)!r})}}
+files = {{name: getattr(sys.modules[name], "__file__", "") or "" for name in leaked}}
+# the environment may stand in the folder itself, as the README's does
+outside = (sys.prefix, sys.base_prefix)
+theirs = {{name for name, file in files.items() if file.startswith({str(ROOT)!r}) and not file.startswith(outside)}}
 host.load_extensions()
 left = sorted(name for name in sys.modules if "sigmagraft" in name)
 print(json.dumps([sorted(theirs), left, sys.path == path, sys.meta_path == hooks]))
