@@ -12,6 +12,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -22,7 +23,8 @@ from .drive import Denoise
 from .phi import combine
 
 SOFT = 0.3  # of the median error: below it an error counts little more for being smaller
-DAMPINGS = (1e-5, 1e-3, 3e-2, 1.0)  # of Levenberg and Marquardt; each step takes the best of them
+DAMPINGS = (1e-5, 1e-3, 3e-2, 1.0)  # of Levenberg and Marquardt; each step takes the best of them on some images
+ENOUGH = 16  # images that choose among them
 STRONGER = (10.0, 100.0, 1000.0)  # where none of those lowers the loss
 
 
@@ -125,20 +127,38 @@ class Fit:
         errors = self._errors(before)
         scale = max(SOFT * statistics.median(errors), 1e-6)
         matrix, side = self._normal(before, scale)
-        now, best = loss(errors, scale), (math.inf, list[float](), list[Tensor]())
-        for damping in (*DAMPINGS, *STRONGER):
-            if damping in STRONGER and best[0] < now:
-                break
+        now = loss(errors, scale)
+        for dampings in (DAMPINGS, STRONGER):
+            for numbers in self._tried(matrix, side, dampings, scale):
+                after = self._ends(numbers, len(self.sets))
+                if loss(self._errors(after), scale) < now:
+                    self._learn(numbers, before, after)
+                    return True
+        return False
+
+    def _tried(
+        self, matrix: Tensor, side: Tensor, dampings: Sequence[float], scale: float
+    ) -> list[list[float]]:
+        """The two best of these steps, as numbers, by their loss on the first of the sets."""
+        found = []
+        for damping in dampings:
             numbers = self._trial(matrix, side, damping)
-            if (solver := self.shape.solver(numbers)) is not None:
-                after = [walk(one, solver).states[-1] for one in self.sets]
-                best = min(best, (loss(self._errors(after), scale), numbers, after), key=lambda one: one[0])
-        if best[0] < now:
-            self._learn(best[1], before, best[2])
-        return best[0] < now
+            if self.shape.solver(numbers) is not None:
+                errors = self._errors(self._ends(numbers, self._few()))
+                found.append((loss(errors, scale), numbers))
+        return [numbers for _, numbers in sorted(found)[:2]]
+
+    def _few(self) -> int:
+        """How many of the sets hold enough images to choose a damping by."""
+        images = accumulate(len(one.x) for one in self.sets)
+        return next((k for k, held in enumerate(images, 1) if held >= ENOUGH), len(self.sets))
+
+    def _ends(self, numbers: Sequence[float], sets: int) -> list[Tensor]:
+        solver = self._solver(numbers)
+        return [walk(one, solver).states[-1] for one in self.sets[:sets]]
 
     def _errors(self, found: Sequence[Tensor]) -> list[float]:
-        return [error for one, end in zip(self.sets, found, strict=True) for error in one.errors(end)]
+        return [error for one, end in zip(self.sets, found, strict=False) for error in one.errors(end)]
 
     def _solver(self, numbers: Sequence[float]) -> Solver:
         found = self.shape.solver(numbers)
