@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,9 @@ from .spec import Evaluation, Guidance, Setting
 from .text import Chosen
 
 _ROUNDING = 1e-4  # of a step
+Pulled = Callable[
+    [Tensor, Tensor], Tensor
+]  # cond, uncond -> uncond + w (cond - uncond), or what takes its place
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,12 @@ def patches_of(guidances: Sequence[Guidance], first: bool) -> list[EvaluationPat
     return found + [patch for each in guidances for patch in each.watching()] if first else found
 
 
-def combine(guidances: Sequence[Guidance], at: Evaluation) -> Tensor:
-    """The network's output under guidance, cond + (w - 1) pull with pull = cond - uncond, as the kin change it."""
-    guided = at.cond if at.uncond is None else _pulled(guidances, at, at.uncond)
+def combine(guidances: Sequence[Guidance], at: Evaluation, other: Pulled | None = None) -> Tensor:
+    """The network's output under guidance, cond + (w - 1) pull with pull = cond - uncond, as the kin change it.
+
+    `other` weighs cond and uncond in place of that, as a host's own function does.
+    """
+    guided = at.cond if at.uncond is None else _pulled(guidances, at, at.uncond, other)
     for each in guidances:
         term = each.term(at)
         guided = guided if term is None else guided + term
@@ -75,13 +81,13 @@ def combine(guidances: Sequence[Guidance], at: Evaluation) -> Tensor:
     return guided
 
 
-def _pulled(guidances: Sequence[Guidance], at: Evaluation, uncond: Tensor) -> Tensor:
+def _pulled(guidances: Sequence[Guidance], at: Evaluation, uncond: Tensor, other: Pulled | None) -> Tensor:
     for each in guidances:
         uncond = each.baseline(at, uncond)
     directed = [each for each in guidances if type(each).direction is not Guidance.direction]
     if not directed:
-        return torch.lerp(uncond, at.cond, at.weight)
+        return other(at.cond, uncond) if other else torch.lerp(uncond, at.cond, at.weight)
     pull = at.cond - uncond
     for each in directed:
         pull = each.direction(at, pull)
-    return torch.add(at.cond, pull, alpha=at.weight - 1)
+    return other(at.cond, at.cond - pull) if other else torch.add(at.cond, pull, alpha=at.weight - 1)

@@ -57,6 +57,7 @@ class ControlRun:
         self._graft = graft
         self._adapters: list[Acting] = []
         self._patches = patches_of([])
+        self._more: Sequence[EvaluationPatch] = ()
         self._now: tuple[nn.Module, Mapping[str, Any], Call] | None = None
 
     def __deepcopy__(self, memo: object) -> ControlRun:
@@ -68,11 +69,20 @@ class ControlRun:
         self._patches = patches_of(self._adapters)
 
     @contextmanager
+    def more(self, patches: Sequence[EvaluationPatch]) -> Iterator[None]:
+        """Evaluations inside have these besides."""
+        before, self._more = self._more, patches
+        try:
+            yield
+        finally:
+            self._more = before
+
+    @contextmanager
     def around(
         self, unet: nn.Module, info: StepInfo, options: Mapping[str, Any], call: Call
     ) -> Iterator[Options]:
         """The options for one evaluation; outside nothing of it is left in the UNet."""
-        patches = self._patches(info)
+        patches = [*self._patches(info), *self._more]
         if not patches:
             yield dict(options)
             return

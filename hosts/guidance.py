@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..guidance import Chosen, Evaluation, Kin, Setting, combine, open_kin
-from ..guidance.apply import acting
+from ..guidance.apply import Pulled, acting
 from ..guidance.spec import Again, Guidance
 from ..loras.curve import Place, place_of
 
@@ -41,15 +41,26 @@ class Walk:
         return acting(self.kin, place.step, place.steps)
 
     def denoised(
-        self, x: Tensor, sigma: float, cond: Tensor, uncond: Tensor | None, weight: float, again: Again
+        self,
+        x: Tensor,
+        sigma: float,
+        cond: Tensor,
+        uncond: Tensor | None,
+        weight: float,
+        again: Again,
+        other: Pulled | None = None,
     ) -> Tensor:
-        """The guided denoised; `again` gives denoised too."""
+        """The guided denoised; `again` gives denoised too, and `other` weighs denoised answers."""
 
         def answer(x0: Tensor, x: Tensor) -> Tensor:
             return (x - x0) / sigma
 
         def evaluate(x: Tensor, **more: object) -> Tensor:
             return answer(again(x, **more), x)  # type: ignore[arg-type]
+
+        def weighed(cond: Tensor, uncond: Tensor) -> Tensor:
+            assert other is not None
+            return answer(other(x - sigma * cond, x - sigma * uncond), x)
 
         place = self.place(sigma)
         at = Evaluation(
@@ -65,4 +76,4 @@ class Walk:
             answer,
             evaluate,
         )
-        return at.x0(combine(self.acting(sigma), at))
+        return at.x0(combine(self.acting(sigma), at, weighed if other else None))
