@@ -1,7 +1,7 @@
 """Solvers fitted to a model beside the best of all general ones, on starts that no fit has seen.
 
     python -m benchmarks.solver_fitted [--process ve flow] [--steps 4 5 6 8 10] [--mixtures 4] [--images 16]
-    python -m benchmarks.solver_fitted --bundled scenes-5.json scenes-6.json [--prompts 50] [--screen 4] [--finalists 4]
+    python -m benchmarks.solver_fitted --bundled scenes-5.json scenes-6.json [--prompts 50] [--finalists 4]
 
 On each mixture a solver is fitted to 32 walks and measured on others. The general ones are every peer of diffusers and
 k-diffusion with its schedules, and every registered sampler on the common schedules, the best of them chosen in
@@ -15,6 +15,7 @@ import logging
 import statistics
 import warnings
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -105,17 +106,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=[4, 5, 6, 8, 10])
     parser.add_argument("--mixtures", type=int, default=4)
     parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--bundled", nargs="+", metavar="FILE", help="calibrations of the bundled model")
+    parser.add_argument("--bundled", nargs="*", metavar="FILE", help="calibrations of the bundled model")
     parser.add_argument("--model", default="bundled", help="the model that they are of")
     parser.add_argument("--prompts", type=int, default=50)
-    parser.add_argument("--screen", type=int, default=4, help="prompts that choose the finalists")
+    parser.add_argument("--fine", type=int, default=500, help="steps of the reference")
+    parser.add_argument("--cache", type=Path, default=Path("solver_fitted"), help="folder of what was walked")
     parser.add_argument("--finalists", type=int, default=4)
     parser.add_argument("--ours-only", action="store_true", help="no peers: `general` ways of ours alone")
     args = parser.parse_args(argv)
     warnings.simplefilter("ignore")
     logging.getLogger("diffusers").setLevel(logging.CRITICAL)
     torch.set_grad_enabled(False)
-    if args.bundled:
+    if args.bundled is not None:
         from benchmarks.solver_fitted_bundled import of_bundled
 
         return of_bundled(args)
