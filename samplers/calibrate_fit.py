@@ -23,7 +23,12 @@ from .drive import Denoise
 from .phi import combine
 
 SOFT = 0.3  # of the median error: below it an error counts little more for being smaller
-DAMPINGS = (1e-5, 1e-3, 3e-2, 1.0)  # of Levenberg and Marquardt; each step takes the best of them on some images
+DAMPINGS = (
+    1e-5,
+    1e-3,
+    3e-2,
+    1.0,
+)  # of Levenberg and Marquardt; each step takes the best of them on some images
 ENOUGH = 16  # images that choose among them
 STRONGER = (10.0, 100.0, 1000.0)  # where none of those lowers the loss
 

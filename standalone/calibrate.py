@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..core.errors import OptionError
-from ..samplers.calibrate_fit import DAMPINGS, Fit
+from ..samplers.calibrate_fit import DAMPINGS, ENOUGH, Fit
 from ..samplers.calibrate_shape import Shape
 from ..samplers.calibrate_steps import Deviations
 from ..samplers.calibration import Calibration
@@ -125,9 +125,10 @@ class Calibrating:
         sizes, images = self.sizes, self.sizes.count
         shape = Shape(self.levels, self.levels.sigma_max, self.steps)
         changed = shape.evaluations()
-        trial = TRIED * min(SCREENED, images) * (changed + len(DAMPINGS) * TRIAL_ROUNDS * self.steps)
         rounds = max(sizes.rounds - TRIAL_ROUNDS, 0)
-        full = images * (2 * changed + len(DAMPINGS) * rounds * self.steps)
+        tried = len(DAMPINGS) * min(ENOUGH, images) * self.steps
+        trial = TRIED * (min(SCREENED, images) * (changed + TRIAL_ROUNDS * self.steps) + TRIAL_ROUNDS * tried)
+        full = images * (2 * changed + rounds * self.steps) + rounds * tried
         looked = sizes.held_out * self.steps * (rounds + TRIED * TRIAL_ROUNDS)
         screen = (len(list(ways_of(self.steps, self.levels))) + TRIED) * SCREENED * self.steps
         self.count.total = (images + sizes.held_out) * sizes.teacher + screen + trial + full + looked

@@ -77,7 +77,7 @@ def _parser() -> Parser:
     add("--negative", metavar="TEXT", help="as it will be used")
     add("--cfg", type=number(float, -100, 1000), metavar="X", help="as it will be used; default 7")
     add("--cfg-rescale", type=number(float, 0, 1), metavar="X", help="as it will be used; default 0")
-    add("--size", type=size, metavar="WxH", help="pixels; default: the model's own")
+    add("--size", "--resolution", type=size, metavar="WxH", help="pixels; default: the model's own")
     add("--seed", type=number(int, 0, 2**63), metavar="N", help="default 0")
     add("--count", type=number(int, 4, 4096), metavar="N", help="trajectories to fit; default 40")
     add("--held-out", type=number(int, 4, 4096), metavar="N", help="trajectories held out; default 16")

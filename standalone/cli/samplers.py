@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import OptionError, nearest
+from .auto import auto_lines, auto_rows
 from .parser import Parser
 from .table import dump, option_json, option_lines, show
 
@@ -34,7 +35,8 @@ FIELDS = (
 NOTES = """
 order: of convergence, 0 where no equation is solved; evaluations: of the model, a step; noise: always, or the option
 that adds it (on: by default); flow: for rectified flow too. `sigmagraft samplers NAME` tells all about one,
-`sigmagraft samplers k_diffusion` lists the functions of an installed k-diffusion."""
+`sigmagraft samplers k_diffusion` lists the functions of an installed k-diffusion, `sigmagraft samplers auto` what
+--sampler auto stands for."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -43,7 +45,11 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("name", nargs="*", metavar="NAME", help="a sampler or a family")
     parser.add_argument("--json", action="store_true", help="for programs")
     args = parser.parse(argv, words="name")
-    specs, one = chosen(getattr(args, "name", ""))
+    name = getattr(args, "name", "")
+    if name.lower() == "auto":
+        dump(auto_rows()) if hasattr(args, "json") else print(auto_lines())
+        return 0
+    specs, one = chosen(name)
     if hasattr(args, "json"):
         dump([as_json(spec) for spec in specs])
     elif one:

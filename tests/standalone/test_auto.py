@@ -63,3 +63,10 @@ def test_the_command_tells_its_choice(
     assert f"sampler auto: {choose(5, False, 7.0).reason}" in capsys.readouterr().err
     assert cli.main([*asked, "--schedule", "karras"]) == 2
     assert "leave them out" in capsys.readouterr().err
+
+
+def test_the_listing_tells_every_way_it_may_choose(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["samplers", "auto"]) == 0
+    told = capsys.readouterr().out
+    for steps, flow, cfg in ((4, False, 7.0), (8, True, 1.0), (20, True, 5.0)):
+        assert choose(steps, flow, cfg).way.label in told
