@@ -12,7 +12,13 @@ from ..guidance.apply import Pulled, acting
 from ..guidance.spec import Again, Guidance
 from ..loras.curve import Place, place_of
 
-__all__ = ["Walk"]
+__all__ = ["Walk", "of_network"]
+_NETWORK = ("pag", "sag", "freeu")
+
+
+def of_network(chosen: Sequence[Chosen]) -> bool:
+    """Whether any of them needs to know the network: the others go with models of every kind."""
+    return any(one.spec.name in _NETWORK for one in chosen)
 
 
 @dataclass(frozen=True)

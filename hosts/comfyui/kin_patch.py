@@ -13,7 +13,7 @@ from ...core.errors import OptionError
 from ...core.patch import Branch, EvaluationPatch, OutputPatch, SkipPatch, StepInfo
 from ...guidance import Chosen, Setting
 from ..control_config import config_of
-from ..guidance import Walk
+from ..guidance import Walk, of_network
 from . import comfy
 from .levels import sampling_levels
 
@@ -45,15 +45,11 @@ def _begin(executor: Any, guider: Any, sigmas: Any, extra_args: Any, *rest: Any,
     base = guider.inner_model
     levels = sampling_levels(base.model_sampling)
     chosen: Sequence[Chosen] = options[KEY]
-    network = any(one.spec.name in _NETWORK for one in chosen)
-    config = config_of(base.diffusion_model) if network else None
+    config = config_of(base.diffusion_model) if of_network(chosen) else None
     walk = Walk.begin(chosen, sigmas.tolist(), Setting(config, levels.is_flow))
     _patch(options, walk)
     options["sampler_cfg_function"] = partial(_guided, walk)
     return executor(guider, sigmas, extra_args, *rest, **named)
-
-
-_NETWORK = ("pag", "sag", "freeu")
 
 
 def _guided(walk: Walk, args: dict[str, Any]) -> Tensor:

@@ -17,6 +17,7 @@ from ...animate.norms import over_frames
 from ...animate.windows import Plan, Window, fused
 from ...controlnet.host import Host
 from ...samplers.levels import NoiseLevels
+from ..picking import picked
 from . import comfy
 from .control_patch import KEY as CONTROL
 from .control_patch import controlled
@@ -88,21 +89,12 @@ def _windowed(
         rows = [part * frames + row for part in range(parts) for row in window.rows]
         whole = len(rows) == len(x)
         one = options if whole else {**options, f"{CONTROL}_rows": window.rows}
-        picked = {name: value if whole else _picked(value, rows, len(x)) for name, value in told.items()}
-        found = executor(x if whole else x[rows], **picked, transformer_options=one)
+        seen = {name: value if whole else picked(value, rows, len(x)) for name, value in told.items()}
+        found = executor(x if whole else x[rows], **seen, transformer_options=one)
         return found.unflatten(0, (parts, -1))
 
     with over_frames(network, lambda: parts) if volume else nullcontext():
         return fused(windows, see, x.unflatten(0, (parts, frames)), 1).flatten(0, 1)
-
-
-def _picked(value: Any, rows: list[int], count: int) -> Any:
-    """The rows of every tensor that has one for each of the batch."""
-    if isinstance(value, Tensor):
-        return value[rows] if value.ndim and len(value) == count else value
-    if isinstance(value, Mapping):
-        return {name: _picked(one, rows, count) for name, one in value.items()}
-    return [_picked(one, rows, count) for one in value] if isinstance(value, list) else value
 
 
 def _step(options: Mapping[str, Any]) -> int:

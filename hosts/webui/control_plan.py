@@ -25,6 +25,8 @@ from ..control_run import Ask, ControlAsk, ImageAsk
 from .control_files import ENCODERS, encoder_for, opened, path_of
 from .control_model import device_of, dtype_of, unet_of
 from .control_units import PASSES, Unit, control_of, prompt_of
+from .walk import Walk
+from .walk_pass import Part
 
 Key = tuple[Path, int, torch.dtype]
 _NOWHERE = Timeline([1.0, 0.0])
@@ -56,7 +58,7 @@ class Shelf:
 SHELF = Shelf()
 
 
-def planned(p: Any, units: Sequence[Unit], hires: bool) -> tuple[list[Ask], list[nn.Module]]:
+def part_of(p: Any, units: Sequence[Unit], hires: bool) -> Part | None:
     """What acts in this pass, and the networks it needs on the device. SigmaGraftError where it cannot be."""
     asks: list[Ask] = []
     networks: list[nn.Module] = []
@@ -65,7 +67,12 @@ def planned(p: Any, units: Sequence[Unit], hires: bool) -> tuple[list[Ask], list
             ask, modules = _asked(p, unit)
             asks.append(ask)
             networks += modules
-    return asks, networks
+
+    def begin(walk: Walk) -> None:
+        for ask in asks:
+            walk.run.add(ask)
+
+    return Part(begin, networks) if asks else None
 
 
 def _in_pass(unit: Unit, hires: bool) -> bool:

@@ -99,15 +99,15 @@ class SigmaGraftControl(scripts.Script):
         refusal, units = getattr(p, "sigmagraft_refusal", None), getattr(p, "sigmagraft_units", None)
         if refusal is None and not units:
             return
-        from .control_plan import planned
-        from .control_walk import install, refuse
+        from .control_plan import part_of
+        from .walk_pass import pass_of, refuse
 
         try:
             if refusal is not None:
                 raise refusal
-            asks, networks = planned(p, units or [], bool(getattr(p, "is_hr_pass", False)))
-            if asks:
-                install(p, asks, networks, kwargs["noise"])
+            part = part_of(p, units or [], bool(getattr(p, "is_hr_pass", False)))
+            if part is not None:
+                pass_of(p).put(KEY, part, kwargs["noise"])
         except SigmaGraftError as error:
             refuse(p, error)
 

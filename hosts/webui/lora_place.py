@@ -9,35 +9,39 @@ from ...loras.curve import Place, place_of
 
 
 class _Walk:
-    """The walk under way: its denoiser and its sigmas; a host generates one thing at a time."""
+    """The walk under way: its denoiser, what that is told now, its sigmas; a host generates one thing at a time."""
 
     denoiser: Any = None
-    sigmas: tuple[float, ...] = ()
-    now = Place(0.0)
+    told: Any = None
+    sigmas: tuple[float, ...] | None = None  # not read yet
 
 
 def follow(params: Any) -> None:
-    """What the host calls before every evaluation (on_cfg_denoiser)."""
+    """What the host calls before every evaluation (on_cfg_denoiser): nothing is read before something of ours asks."""
     denoiser = params.denoiser
     if denoiser is not _Walk.denoiser or denoiser.step == 0:
-        _Walk.denoiser, _Walk.sigmas = denoiser, ()
-        with suppress(Exception):  # a sampler that keeps no list of sigmas: its steps are counted
-            _Walk.sigmas = _sigmas(denoiser)
-    sigma = _sigma(denoiser, float(params.sigma.flatten()[0]))
-    if len(_Walk.sigmas) > 1:
-        _Walk.now = place_of(sigma, _Walk.sigmas)
-    else:
-        _Walk.now = Place(sigma, float(denoiser.step), denoiser.total_steps or 1)
+        _Walk.denoiser, _Walk.sigmas = denoiser, None
+    _Walk.told = params.sigma
 
 
 def place() -> Place:
     """Where the evaluation under way stands."""
-    return _Walk.now
+    denoiser = _Walk.denoiser
+    if denoiser is None:
+        return Place(0.0)
+    if _Walk.sigmas is None:
+        _Walk.sigmas = ()
+        with suppress(Exception):  # a sampler that keeps no list of sigmas: its steps are counted
+            _Walk.sigmas = _sigmas(denoiser)
+    sigma = _sigma(denoiser, float(_Walk.told.flatten()[0]))
+    if len(_Walk.sigmas) > 1:
+        return place_of(sigma, _Walk.sigmas)
+    return Place(sigma, float(denoiser.step), denoiser.total_steps or 1)
 
 
 def forget() -> None:
     """The walk is over."""
-    _Walk.denoiser, _Walk.sigmas = None, ()
+    _Walk.denoiser = _Walk.told = _Walk.sigmas = None
 
 
 def _sigmas(denoiser: Any) -> tuple[float, ...]:
