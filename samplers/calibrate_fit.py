@@ -134,8 +134,8 @@ class Fit:
         matrix, side = self._normal(before, scale)
         now = loss(errors, scale)
         for dampings in (DAMPINGS, STRONGER):
-            for numbers in self._tried(matrix, side, dampings, scale):
-                after = self._ends(numbers, len(self.sets))
+            for numbers, begun in self._tried(matrix, side, dampings, scale):
+                after = [*begun, *self._ends(numbers, slice(len(begun), None))]
                 if loss(self._errors(after), scale) < now:
                     self._learn(numbers, before, after)
                     return True
@@ -143,24 +143,24 @@ class Fit:
 
     def _tried(
         self, matrix: Tensor, side: Tensor, dampings: Sequence[float], scale: float
-    ) -> list[list[float]]:
-        """The two best of these steps, as numbers, by their loss on the first of the sets."""
+    ) -> list[tuple[list[float], list[Tensor]]]:
+        """The two best of these steps by their loss on the first of the sets: the numbers, and where those end."""
         found = []
         for damping in dampings:
             numbers = self._trial(matrix, side, damping)
             if self.shape.solver(numbers) is not None:
-                errors = self._errors(self._ends(numbers, self._few()))
-                found.append((loss(errors, scale), numbers))
-        return [numbers for _, numbers in sorted(found)[:2]]
+                begun = self._ends(numbers, slice(self._few()))
+                found.append((loss(self._errors(begun), scale), numbers, begun))
+        return [(numbers, begun) for _, numbers, begun in sorted(found, key=lambda one: one[0])[:2]]
 
     def _few(self) -> int:
         """How many of the sets hold enough images to choose a damping by."""
         images = accumulate(len(one.x) for one in self.sets)
         return next((k for k, held in enumerate(images, 1) if held >= ENOUGH), len(self.sets))
 
-    def _ends(self, numbers: Sequence[float], sets: int) -> list[Tensor]:
+    def _ends(self, numbers: Sequence[float], which: slice) -> list[Tensor]:
         solver = self._solver(numbers)
-        return [walk(one, solver).states[-1] for one in self.sets[:sets]]
+        return [walk(one, solver).states[-1] for one in self.sets[which]]
 
     def _errors(self, found: Sequence[Tensor]) -> list[float]:
         return [error for one, end in zip(self.sets, found, strict=False) for error in one.errors(end)]

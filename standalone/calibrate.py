@@ -127,8 +127,8 @@ class Calibrating:
         changed = shape.evaluations()
         rounds = max(sizes.rounds - TRIAL_ROUNDS, 0)
         tried = len(DAMPINGS) * min(ENOUGH, images) * self.steps
-        trial = TRIED * (min(SCREENED, images) * (changed + TRIAL_ROUNDS * self.steps) + TRIAL_ROUNDS * tried)
-        full = images * (2 * changed + rounds * self.steps) + rounds * tried
+        trial = TRIED * (min(SCREENED, images) * changed + TRIAL_ROUNDS * tried)
+        full = images * 2 * changed + rounds * (tried + max(images - ENOUGH, 0) * self.steps)
         looked = sizes.held_out * self.steps * (rounds + TRIED * TRIAL_ROUNDS)
         screen = (len(list(ways_of(self.steps, self.levels))) + TRIED) * SCREENED * self.steps
         self.count.total = (images + sizes.held_out) * sizes.teacher + screen + trial + full + looked
