@@ -4,4 +4,4 @@ import runpy
 from pathlib import Path
 
 SigmaGraft = runpy.run_path(str(Path(__file__).resolve().parents[1] / "bootstrap.py"))["web_script"]()
-SigmaGraftControl = next(iter(getattr(SigmaGraft, "companions", ())), None)
+globals().update({panel.__name__: panel for panel in getattr(SigmaGraft, "companions", ())})

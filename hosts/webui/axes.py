@@ -18,6 +18,7 @@ TEXTS = {
     "noise_type": "Step noise",
     "restarts": "Restarts",
     "hires_options": "Hires sampler options",
+    "guidance": "Guidance",
 }
 Apply = Callable[[Any, Any, Any], None]
 

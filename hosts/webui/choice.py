@@ -39,7 +39,7 @@ class Fields:
         names = ("options", "schedule_options", "noise_type", "restarts", "hires_options")
         given = {name: str(value or "") for name, value in zip(names, args, strict=False)}
         texts = {name: str(value) for name, value in axes.items() if name in names}
-        numbers = {name: value for name, value in axes.items() if name not in names}
+        numbers = {name: value for name, value in axes.items() if name not in (*names, "guidance")}
         return cls(**{**given, **texts, "numbers": numbers})
 
 

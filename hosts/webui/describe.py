@@ -19,16 +19,17 @@ def described(offer: SamplerOffer | None, planned: ScheduleOffer | None) -> str:
         spec = offer.spec
         kind = f"order {spec.order}" if spec.order else "no ODE solver"
         note = f"{kind}, {spec.evaluations} evaluation{'s' * (spec.evaluations > 1)} a step"
-        parts.append(_table(offer.label, told_of(spec) or note, spec.options))
+        parts.append(table(offer.label, told_of(spec) or note, spec.options))
     if planned:
-        parts.append(_table(planned.label, planned.spec.needs.text, planned.spec.options))
+        parts.append(table(planned.label, planned.spec.needs.text, planned.spec.options))
     return (
         "".join(parts)
         or "<p>Neither is of SigmaGraft: both take their options from the host's own fields.</p>"
     )
 
 
-def _table(title: str, note: str, options: Sequence[Option]) -> str:
+def table(title: str, note: str, options: Sequence[Option]) -> str:
+    """A heading and a row for each option."""
     rows = "".join(
         _ROW.format(name=o.name, default=o.default, expected=escape(o.expected), help=escape(o.help))
         for o in options

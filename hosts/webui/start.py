@@ -28,10 +28,11 @@ def start() -> type[Any]:
     _guarded("adding axes", axes.add_axes)()  # with --nowebui the plot reads its list before the event below
     # the host looks through the whole stack and every module to see who hangs on it: once here, the rest in `with_ui`
     script_callbacks.on_before_ui(_guarded("starting with the UI", with_ui))
-    with guarded("making the panel of controls"):
+    with guarded("making the panels"):
         from .control_script import SigmaGraftControl
+        from .guidance_script import SigmaGraftGuidance
 
-        SigmaGraft.companions = (SigmaGraftControl,)
+        SigmaGraft.companions = (SigmaGraftControl, SigmaGraftGuidance)
     return SigmaGraft
 
 
