@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +57,8 @@ def load_unet(runs: Path) -> UNet:
     return unet.eval().requires_grad_(False)
 
 
-@torch.no_grad()
-def sample(unet: UNet, words: Words, prompts: tuple[str, ...], cfg: float, steps: int, seed: int) -> Tensor:
-    """Latents of unit variance [n, 4, 16, 16] by DPM++ 2M."""
-    levels = NoiseLevels.discrete()
-    tokens = [[words.tokenizer.start, *words.tokenizer.encode(p), *words.empty[1:]][:LENGTH] for p in prompts]
-    context = words.states(tokens + [words.empty] * len(prompts))
+def guided(unet: UNet, context: Tensor, levels: NoiseLevels, cfg: float) -> Callable[[Tensor, float], Tensor]:
+    """x, sigma -> denoised under guidance; `context` holds the prompts' states, then as many of the empty one."""
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         skip, out, scale = levels.scalings("eps", sigma)
@@ -69,9 +66,18 @@ def sample(unet: UNet, words: Words, prompts: tuple[str, ...], cfg: float, steps
         cond, uncond = unet((x * scale).repeat(2, 1, 1, 1), t, context).chunk(2)
         return skip * x + out * (uncond + cfg * (cond - uncond))
 
+    return denoise
+
+
+@torch.no_grad()
+def sample(unet: UNet, words: Words, prompts: tuple[str, ...], cfg: float, steps: int, seed: int) -> Tensor:
+    """Latents of unit variance [n, 4, 16, 16] by DPM++ 2M."""
+    levels = NoiseLevels.discrete()
+    tokens = [[words.tokenizer.start, *words.tokenizer.encode(p), *words.empty[1:]][:LENGTH] for p in prompts]
+    context = words.states(tokens + [words.empty] * len(prompts))
     noise = torch.randn(len(prompts), 4, 16, 16, generator=torch.Generator().manual_seed(seed))
     sigmas = schedule("karras", steps, levels)
-    return drive("dpmpp_2m", denoise, noise * sigmas[0], sigmas, levels=levels)
+    return drive("dpmpp_2m", guided(unet, context, levels, cfg), noise * sigmas[0], sigmas, levels=levels)
 
 
 def preview(runs: Path, step: int, cfg: float = 4.0, steps: int = 16, seed: int = 1) -> Path:

@@ -2,7 +2,8 @@
 
 The encoder stands still, so that latents, and whatever was trained on them, stay what they are. Loss: |d| + d^2 plus
 the differences of d between neighbouring pixels, which blurred corners pay for. Every fourth step goes by the pieces of
-train_vae, so that styles the cache does not hold are not forgotten.
+train_vae, so that styles the cache does not hold are not forgotten. Scenes that the UNet drew again (`redrawn`) teach
+the decoder which corners the UNet's round ones stand for.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from .draw import draw
 from .hard import chances
 from .latents import Cache, scene_at
 from .loop import Loop, Plan, Workers, generators, launch
+from .redrawn import Redrawn
 from .scenes import Scene
 from .train_vae import batch_at, new_vae, pixels, report
 
 SIDE, RIM = 8, 1  # latents across a piece, of which the outermost are only there to be seen
+REDRAWN = 0.7  # share of pieces that the UNet drew, where `training.redrawn` has made some
 NOISE = 0.2  # most noise on the latents, in units of their own spread
 FACTOR = 8  # pixels across a latent
 
@@ -37,15 +40,26 @@ class Task:
         self.std = std[:, None, None]
         self.scenes = [scene_at(seed, k) for k in range(min(count, cache.filled))]
         self.chances = chances(self.scenes)
+        self.redrawn = Redrawn(runs).read()
         self.seed, self.batch, self.rank = seed, batch, workers.rank
+
+    def chosen(self, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        """A latent, one that the UNet drew again where there are some, and the number of its scene."""
+        latents, scenes = self.redrawn
+        if len(scenes) and rng.random() < REDRAWN:
+            j = int(rng.integers(len(scenes)))
+            return latents[j], int(scenes[j])
+        k = int(rng.choice(len(self.scenes), p=self.chances))
+        return self.latents[k], k
 
     def pieces(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Latents [b, 4, SIDE, SIDE] around things, and the pixels they should become."""
         z, x = [], []
-        for k in rng.choice(len(self.scenes), size=self.batch, p=self.chances):
+        for _ in range(self.batch):
+            latent, k = self.chosen(rng)
             top, left = corner(self.scenes[k], rng)
             piece = np.s_[:, top : top + SIDE, left : left + SIDE]
-            z.append(torch.from_numpy(self.latents[k][piece].astype(np.float32)))
+            z.append(torch.from_numpy(latent[piece].astype(np.float32)))
             image = pixels(draw(self.scenes[k]).image)
             x.append(image[:, FACTOR * top : FACTOR * (top + SIDE), FACTOR * left : FACTOR * (left + SIDE)])
         return torch.stack(z), torch.stack(x)
@@ -59,9 +73,8 @@ class Task:
         """The loss of a step."""
         rng, noise = generators(self.seed + 5, step, self.rank)
         if step % 4 == 3:
-            x, noise = batch_at(
-                self.seed + 5, 8 * step, self.batch, self.rank
-            )  # pieces: never its eighth step
+            at = 8 * step  # pieces: never its eighth step
+            x, noise = batch_at(self.seed + 5, at, self.batch, self.rank)
             with torch.no_grad():
                 z = vae.encode(x)[0]
             return distance(vae.decode(self.noisy(z, noise)) - x)

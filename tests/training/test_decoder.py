@@ -35,6 +35,19 @@ def test_pieces_are_latents_and_pixels_of_one_place(task: Task) -> None:
     assert near < (inner - z.roll(1, 0)[..., 2:-2, 2:-2]).abs().mean() / 2
 
 
+def test_redrawn_latents_stand_beside_their_scene(task: Task) -> None:
+    """Most pieces are of the redrawn latents, each with the pixels of the scene it was made of."""
+    task.redrawn = (np.full((3, 4, 16, 16), 9.0, np.float16), np.array([5, 5, 5]))
+    rng, own = np.random.default_rng(2), pixels(draw(task.scenes[5]).image)
+    drawn = [task.pieces(rng) for _ in range(20)]
+    task.redrawn = (np.empty((0, 4, 16, 16), np.float16), np.empty(0, np.int64))
+    z, x = (torch.cat(part) for part in zip(*drawn, strict=True))
+    redrawn = (z == 9.0).all(dim=(1, 2, 3))
+    assert 0.5 < redrawn.float().mean() < 0.9
+    places = own.unfold(1, 64, 8).unfold(2, 64, 8).permute(1, 2, 0, 3, 4).flatten(0, 1)
+    assert all((places == piece).all(dim=(1, 2, 3)).any() for piece in x[redrawn])
+
+
 def test_pieces_show_things() -> None:
     rng = np.random.default_rng(0)
     for k in range(20):
