@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .boft import BOFT
 from .curve import Place
-from .delta import Delta
+from .delta import Delta, Shape
 from .lowrank import LowRank
 
 STEP = 8  # ranks are padded up to a multiple, so that adapters of near ranks run in the same compiled code
@@ -45,15 +45,21 @@ class Forward:
     """The terms on one network. ``layers`` and ``original`` are by patch key, as in `Fused`.
 
     With ``keep_ranks`` no layer's rank shrinks again: after the largest adapter, every other runs in the same compiled
-    code.
+    code. With ``late`` factors are stacked when their layer first runs, since adapters are often exchanged or merged
+    before that; compiled code has to find them stacked.
     """
 
     def __init__(
-        self, layers: Mapping[str, nn.Module], original: Callable[[str], Tensor], keep_ranks: bool = False
+        self,
+        layers: Mapping[str, nn.Module],
+        original: Callable[[str], Tensor],
+        keep_ranks: bool = False,
+        late: bool = False,
     ) -> None:
         self.layers = layers
         self.original = original
         self.keep_ranks = keep_ranks
+        self.late = late
         self._ranks: dict[nn.Module, int] = {}
         self._now = Prepared()
 
@@ -80,6 +86,8 @@ class Forward:
             rank = hook.finish(values, self._ranks.get(layer, 0))
             if self.keep_ranks:
                 self._ranks[layer] = rank
+            if not self.late:
+                hook.stack()
         return Prepared(made, slots, values)
 
     def put(self, prepared: Prepared) -> bool:
@@ -136,8 +144,9 @@ class _Layer:
 
     layer: nn.Module
     handle: torch.utils.hooks.RemovableHandle | None = None
-    ups: list[Tensor] = field(default_factory=list)
-    downs: list[Tensor] = field(default_factory=list)
+    waiting: list[LowRank] = field(default_factory=list)
+    place: tuple[torch.device, torch.dtype] = torch.device("cpu"), torch.float32
+    shape: Shape = ()
     scales: list[float] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     dense: list[_Dense] = field(default_factory=list)
@@ -152,9 +161,8 @@ class _Layer:
             and isinstance(delta, LowRank)
             and (is_linear(self.layer) or isinstance(self.layer, nn.Conv2d))
         ):
-            up, down = _pair(delta, weight)
-            self.ups.append(up)
-            self.downs.append(down)
+            self.waiting.append(delta)
+            self.place, self.shape = (weight.device, weight.dtype), tuple(weight.shape)
             self.scales += [delta.scale * term.strength] * delta.rank
             self.places += [slot] * delta.rank
             return
@@ -162,23 +170,31 @@ class _Layer:
         self.dense.append(_Dense(parameter, term, slot, change, weight))
 
     def finish(self, slots: Tensor, least: int) -> int:
-        """Stacks the factors, padded to a rank of ``least`` or more; the rank."""
-        if self.ups:
-            up, down = torch.cat(self.ups, dim=1), torch.cat(self.downs)
-            padding = max(-up.shape[1] % STEP, least - up.shape[1])
-            up = F.pad(up, (0, padding)) if up.ndim == 2 else F.pad(up, (0, 0, 0, 0, 0, padding))
-            down = F.pad(down, (0, 0) * (down.ndim - 1) + (0, padding))
-            self.pair = up.contiguous(), down.contiguous()
-            self.scales += [0.0] * padding
-            self.places += [0] * padding
-            self.ups, self.downs = [], []
+        """Pads the low-rank strengths to a rank of ``least`` or more; the rank."""
+        rank = len(self.scales)
+        padding = max(-rank % STEP, least - rank) if rank else 0
+        self.scales += [0.0] * padding
+        self.places += [0] * padding
         self.move(slots)
-        return least if self.pair is None else self.pair[0].shape[1]
+        return len(self.scales) or least
+
+    @torch.inference_mode(False)  # what runs later may not be an inference tensor
+    @torch.no_grad()
+    def stack(self) -> None:
+        """All low-rank changes as one pair of factors, padded."""
+        if not self.waiting:
+            return
+        ups, downs = zip(*(_pair(delta, self.place, self.shape) for delta in self.waiting), strict=True)
+        up, down = torch.cat(ups, dim=1), torch.cat(downs)
+        padding = len(self.scales) - up.shape[1]
+        up = F.pad(up, (0, padding)) if up.ndim == 2 else F.pad(up, (0, 0, 0, 0, 0, padding))
+        down = F.pad(down, (0, 0) * (down.ndim - 1) + (0, padding))
+        self.pair = up.contiguous(), down.contiguous()
+        self.waiting = []
 
     def move(self, slots: Tensor) -> None:
-        if self.pair is not None:
-            scale = torch.tensor(self.scales) * slots[self.places]
-            scale = scale.to(self.pair[0].device, self.pair[0].dtype)
+        if self.scales:
+            scale = (torch.tensor(self.scales) * slots[self.places]).to(*self.place)
             self.scale = scale if self.scale is None else self.scale.copy_(scale)
         for parameter in {item.parameter for item in self.dense}:
             first, *others = (item.value(slots) for item in self.dense if item.parameter == parameter)
@@ -197,12 +213,15 @@ class _Layer:
     @torch.inference_mode(False)  # what is written into later must not be an inference tensor
     @torch.no_grad()
     def _move_to(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.place = device, dtype
         self.pair = self.pair and (self.pair[0].to(device, dtype), self.pair[1].to(device, dtype))
         self.scale = None if self.scale is None else self.scale.to(device, dtype)
         self.sums = {name: value.to(device, dtype) for name, value in self.sums.items()}
 
     def __call__(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = args[0]
+        if self.waiting:
+            self.stack()
         self._follow(output)
         if self.pair is not None and self.scale is not None:
             output = output + _low_rank(layer, x, *self.pair, self.scale)
@@ -211,15 +230,19 @@ class _Layer:
         return output
 
 
-def _pair(delta: LowRank, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """up [out, r(, 1, 1)] and down [r, in(, kernel)] in the weight's dtype and place; a Tucker core goes into down."""
-    up, down = delta.up.to(weight.device, torch.float32), delta.down.to(weight.device, torch.float32)
+def _pair(delta: LowRank, place: tuple[torch.device, torch.dtype], shape: Shape) -> tuple[Tensor, Tensor]:
+    """up [out, r(, 1, 1)] and down [r, in(, kernel)] for a weight of this place, dtype and shape.
+
+    A Tucker core goes into down.
+    """
+    device, dtype = place
+    up, down = delta.up.to(device, torch.float32), delta.down.to(device, torch.float32)
     if delta.mid is not None:
         down = torch.einsum("mn...,ni->mi...", delta.mid.to(down), down.flatten(1))
-    up, down = up.flatten(1), down.reshape(down.shape[0], *weight.shape[1:])
-    if weight.ndim == 4:
+    up, down = up.flatten(1), down.reshape(down.shape[0], *shape[1:])
+    if len(shape) == 4:
         up = up[:, :, None, None]
-    return up.to(weight.dtype), down.to(weight.dtype)
+    return up.to(dtype), down.to(dtype)
 
 
 def _low_rank(layer: nn.Module, x: Tensor, up: Tensor, down: Tensor, scale: Tensor) -> Tensor:

@@ -23,13 +23,15 @@ class Fused:
 
     On the CPU a changed weight is a new tensor and the original, which may be a view of a mapped file, is put aside
     uncopied. Elsewhere the weight is written in place, so that compiled code keeps its addresses, and the original
-    waits on the CPU. One weight at a time is computed in fp32, from its original.
+    waits on the CPU. One weight at a time is computed in fp32, from its original. The memory that taking out leaves
+    waits in ``spare`` for the next merge (new pages cost more than what is written into them) until `release`.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
         self.parameters = parameters
         self.originals: dict[str, Tensor] = {}
         self.changes: dict[str, list[Change]] = {}
+        self.spare: dict[str, Tensor] = {}
 
     def original(self, key: str) -> Tensor:
         """The weight as the model had it."""
@@ -48,6 +50,7 @@ class Fused:
         try:
             self._write(before, wanted, progress)
         except BaseException:
+            self.release()
             self._put_back(list(self.originals))
             self.changes = {}
             self._write({}, before, None)
@@ -56,6 +59,10 @@ class Fused:
     def restore(self) -> None:
         """Every weight as the model had it."""
         self.apply({})
+
+    def release(self) -> None:
+        """Gives back the memory that waits for the next merge."""
+        self.spare = {}
 
     def _write(self, before: Changes, wanted: Changes, progress: Callable[[int, int], None] | None) -> None:
         for done, (key, own) in enumerate(wanted.items(), start=1):
@@ -69,29 +76,52 @@ class Fused:
         self.changes = {key: list(own) for key, own in wanted.items()}
 
     def _own(self, key: str) -> Tensor | None:
-        """The merged weight that the next one may be written into, so that exchanging adapters takes no new memory."""
+        """What the merged weight may be written into: the one that is there now, else what the last one left."""
         data, original = self.parameters[key].data, self.originals.get(key)
-        ours = original is not None and original.data_ptr() != data.data_ptr()
-        return data if ours and data.device.type == "cpu" else None
+        if data.device.type != "cpu":
+            return None
+        if original is not None and original.data_ptr() != data.data_ptr():
+            return data
+        return self._spare(key)
+
+    def _spare(self, key: str) -> Tensor | None:
+        """Memory like the weight's that waits for it, taken out of ``spare``."""
+        spare, data = self.spare.pop(key, None), self.parameters[key].data
+        return spare if spare is not None and _layout(spare) == _layout(data) else None
 
     def _set(self, key: str, value: Tensor) -> None:
         parameter = self.parameters[key]
         cpu = parameter.device.type == "cpu"
         if key not in self.originals:
-            self.originals[key] = parameter.data if cpu else parameter.data.to("cpu", copy=True)
+            self.originals[key] = parameter.data if cpu else self._copy(key)
         if cpu:
             parameter.data = value
         else:
             parameter.data.copy_(value)
 
+    def _copy(self, key: str) -> Tensor:
+        """The weight on the CPU."""
+        spare, data = self._spare(key), self.parameters[key].data
+        return data.to("cpu", copy=True) if spare is None else spare.copy_(data)
+
     def _put_back(self, keys: Sequence[str]) -> None:
         for key in keys:
             parameter, original = self.parameters[key], self.originals[key]
             if parameter.device.type == "cpu":
-                parameter.data = original.to(parameter.dtype)  # the model may have been converted since
+                left, parameter.data = (
+                    parameter.data,
+                    original.to(parameter.dtype),
+                )  # converted since, perhaps
             else:
+                left = original
                 parameter.data.copy_(original)
             del self.originals[key]
+            if left.data_ptr() != parameter.data_ptr() and left.device.type == "cpu":
+                self.spare[key] = left
+
+
+def _layout(value: Tensor) -> tuple[torch.dtype, torch.Size, tuple[int, ...]]:
+    return value.dtype, value.shape, value.stride()
 
 
 def merged(weight: Tensor, changes: Sequence[Change], out: Tensor | None = None, key: str = "") -> Tensor:
@@ -126,8 +156,8 @@ def _stacked(changes: Sequence[Change], weight: Tensor) -> tuple[Tensor, Tensor]
 
 def _add_product(result: Tensor, weight: Tensor, up: Tensor, down: Tensor) -> None:
     """weight + up down, rows at a time on the CPU: what is added to stays in the cache, and little of it is in fp32."""
-    columns = down.shape[1]
-    rows = max(_CHUNK // columns, 1) if weight.device.type == "cpu" else len(weight)
+    rank, columns = down.shape
+    rows = max(_CHUNK // columns, rank) if weight.device.type == "cpu" else len(weight)
     direct = (
         result.dtype == weight.dtype == torch.float32 and result.is_contiguous() and weight.is_contiguous()
     )

@@ -162,19 +162,25 @@ class Loras:
         for name in names:
             self._drop(name)
         self.refresh()
+        self._release()
 
     def clear(self) -> None:
         """Forgets all adapters, those of the last run's prompt too."""
         self.loaded, self.active, self.fused, self._of_run, self._kept = {}, {}, {}, [], {}
         self.refresh()
+        self._release()
 
     def for_run(self, acting: Acting) -> None:
         """The adapters that a run's prompt asks for, in place of those of the last run.
 
-        They stay until the next run asks for others: drawing many pictures merges once.
+        They stay until the next run asks for others: drawing many pictures merges once. What taking out left for a
+        next merge is given back.
         """
-        if acting == self._of_run:
-            return
+        if acting != self._of_run:
+            self._exchange(acting)
+        self._release()
+
+    def _exchange(self, acting: Acting) -> None:
         before, self._of_run = self._of_run, acting
         self._or_undo(lambda: setattr(self, "_of_run", before))
         used = [bound for bound, _ in acting]
@@ -225,6 +231,10 @@ class Loras:
             undo()
             raise
 
+    def _release(self) -> None:
+        if self._wiring is not None:
+            self._wiring.fused.release()
+
     def _drop(self, name: str) -> None:
         for place in (self.loaded, self.active, self.fused):
             place.pop(name, None)
@@ -254,7 +264,7 @@ def wire(networks: Networks) -> Wiring:
                     layers[key] = layer
     compiled = frozenset(name for name, network in networks.items() if plain(network) is not network)
     fused = Fused(parameters)
-    return Wiring(fused, Forward(layers, fused.original, bool(compiled)), layers, compiled)
+    return Wiring(fused, Forward(layers, fused.original, bool(compiled), late=not compiled), layers, compiled)
 
 
 def merge_into(merged: dict[str, list[tuple[Delta, float]]], bound: Bound, strength: Strength) -> None:

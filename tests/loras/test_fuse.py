@@ -97,6 +97,38 @@ def test_exchanging_adapters_takes_no_new_memory(dtype: torch.dtype, paths: list
     assert small.hashes() == swapped
 
 
+def test_what_was_taken_out_leaves_its_memory_to_the_next_until_released(paths: list[Path]) -> None:
+    small = Small(torch.bfloat16)
+    before, change = small.hashes(), changes((small.load(paths[0]), 1.0))
+    small.fused.apply(change)
+    merged, places = small.hashes(), {key: small.parameters[key].data_ptr() for key in change}
+    small.fused.restore()
+    assert {key: spare.data_ptr() for key, spare in small.fused.spare.items()} == places
+    assert small.hashes() == before
+    small.fused.apply(change)
+    assert {key: small.parameters[key].data_ptr() for key in change} == places
+    assert small.hashes() == merged
+    assert not small.fused.spare
+    small.fused.restore()
+    for network in small.networks.values():
+        network.half()
+    small.fused.apply(change)  # memory of another dtype is of no use
+    assert all(parameter.dtype == torch.float16 for parameter in small.parameters.values())
+    small.fused.restore()
+    small.fused.release()
+    assert not small.fused.spare
+    assert small.hashes() == _halved(before)
+
+
+def _halved(before: dict[str, int]) -> dict[str, int]:
+    """The hashes of a model of bf16 weights that was made fp16."""
+    small = Small(torch.bfloat16)
+    assert small.hashes() == before
+    for network in small.networks.values():
+        network.half()
+    return small.hashes()
+
+
 def test_a_mapped_weight_stays_mapped_and_its_file_untouched(tmp_path: Path, paths: list[Path]) -> None:
     small = Small()
     file = write(tmp_path / "model.safetensors", dict(small.parameters))
