@@ -372,7 +372,17 @@ def _gradio(host: WebUI) -> ModuleType:
         def change(self, **kwargs: Any) -> None:
             self.changes.append(kwargs)
 
-    for name in ("Accordion", "Row", "Textbox", "Dropdown", "Slider", "Image", "HTML", "CheckboxGroup"):
+    for name in (
+        "Accordion",
+        "Row",
+        "Textbox",
+        "Dropdown",
+        "Slider",
+        "Image",
+        "HTML",
+        "Checkbox",
+        "CheckboxGroup",
+    ):
         setattr(module, name, Component)
     module.Warning = host.warnings.append
     return module
