@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -45,3 +46,11 @@ def host(request: pytest.FixtureRequest, make: Callable[..., WebUI]) -> WebUI:
     made = make(request.param)
     made.load_extensions(ROOT)
     return made
+
+
+@pytest.fixture(scope="module")
+def unet() -> Any:
+    """That of the checkpoint that a real web UI is tested with."""
+    from .real_walk import checkpoint_unet
+
+    return checkpoint_unet()

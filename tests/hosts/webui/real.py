@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -148,3 +150,9 @@ def installed(folder: Path) -> Iterator[None]:
     finally:
         if not there:
             link.unlink()
+
+
+def encoded(image: Any) -> str:
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    return base64.b64encode(written.getvalue()).decode()

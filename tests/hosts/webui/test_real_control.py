@@ -5,11 +5,7 @@ As in test_real.py. SIGMAGRAFT_CHECKPOINT names an SD1 checkpoint of whatever si
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,50 +20,16 @@ from sigmagraft.controlnet.ip_apply import image_adapters
 from sigmagraft.controlnet.ip_settings import ImagePrompt
 from sigmagraft.controlnet.model import ControlModel, acting
 from sigmagraft.controlnet.settings import Control
-from sigmagraft.core.adapters import hooks_of
-from sigmagraft.core.checkpoint import open_weights
-from sigmagraft.core.unet_config import UNetConfig
-from sigmagraft.samplers import SAMPLERS, drive, schedule
-from sigmagraft.standalone.conditioning import Conditioning
-from sigmagraft.standalone.denoiser import Denoiser
-from sigmagraft.standalone.guidance import guided
-from sigmagraft.standalone.levels import levels_of
-from sigmagraft.standalone.model import ModelInfo
 from sigmagraft.standalone.unet import UNet
 
-from ...controlnet.peers import host_of
 from .. import control_files as files
-from .real import RealWebUI, installed
+from .real import RealWebUI, encoded
+from .real_walk import MARKS, SAME, WALK, apart, ended, kept_of, served
 from .test_real import HOSTS
 
-EXTENSION = Path(__file__).with_name("latents_extension")
-CHECKPOINT = os.environ.get("SIGMAGRAFT_CHECKPOINT")
-PREFIX = "model.diffusion_model."
 FOLDER = "sigmagraft_test"  # within the host's models/ControlNet
-STEPS, CFG = 3, 4.0
-WALK = {
-    "steps": STEPS,
-    "cfg_scale": CFG,
-    "sampler_name": "Euler",
-    "scheduler": "Simple",
-    "negative_prompt": "dog",
-}
-LEVELS = levels_of(ModelInfo(family="sd1"))
 A, B = files.picture(1), files.picture(2)
-SAME = 1e-4
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHECKPOINT, reason="no checkpoint named")]
-
-
-@pytest.fixture(scope="module")
-def unet() -> UNet:
-    """The checkpoint's, in this package."""
-    entries = open_weights(Path(str(CHECKPOINT)))
-    tensors = {
-        n.removeprefix(PREFIX): t.float() for n, t in entries.tensors().items() if n.startswith(PREFIX)
-    }
-    made = UNet(UNetConfig.from_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}))
-    made.load_state_dict(tensors, assign=True)
-    return made.eval().requires_grad_(False)
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -87,38 +49,8 @@ def made(unet: UNet, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
 def web(
     request: pytest.FixtureRequest, made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RealWebUI]:
-    variable = f"SIGMAGRAFT_{request.param.upper()}"
-    if variable not in os.environ:
-        pytest.skip(f"{variable} names no checkout of this web UI")
-    folder = Path(os.environ[variable])
-    extension, models = folder / "extensions" / "latents_under_test", folder / "models" / "ControlNet"
-    brought = not models.exists()
-    (models / FOLDER).mkdir(parents=True, exist_ok=True)
-    for path in made.values():
-        shutil.copy(path, models / FOLDER)
-    extension.symlink_to(EXTENSION, target_is_directory=True)
-    try:
-        with installed(folder):
-            named = ("--ckpt", str(CHECKPOINT), "--no-download-sd-model")
-            flags = (
-                "--nowebui",
-                *(() if request.param == "neo" else named),
-            )  # Neo goes by its settings alone
-            host = RealWebUI(request.param, folder, tmp_path_factory.mktemp(request.param), *flags)
-            try:
-                host.wait_until_up()
-                yield host
-            finally:
-                host.stop()
-    finally:
-        extension.unlink()
-        shutil.rmtree(models if brought else models / FOLDER)
-
-
-def encoded(image: Any) -> str:
-    written = io.BytesIO()
-    image.save(written, "PNG")
-    return base64.b64encode(written.getvalue()).decode()
+    with served(request.param, tmp_path_factory, {f"ControlNet/{FOLDER}": list(made.values())}) as host:
+        yield host
 
 
 def unit(file: str, **given: Any) -> dict[str, Any]:
@@ -129,19 +61,12 @@ def unit(file: str, **given: Any) -> dict[str, Any]:
 
 def drawn(web: RealWebUI, path: Path, *units: dict[str, Any], **more: Any) -> tuple[dict[str, Any], str]:
     """What the host did, and the picture's text."""
-    scripts = {"latents under test": {"args": [str(path)]}, "sigmagraft control": {"args": list(units)}}
-    _, text = web.txt2img(**WALK | more, alwayson_scripts=scripts)
-    return torch.load(path, weights_only=True), text
+    return kept_of(web, path, {"sigmagraft control": list(units)}, **more)
 
 
 def runner(unet: UNet, kept: dict[str, Any], *asks: Any) -> Tensor:
     """The runner's end, from the same noise and prompts."""
-    walk = schedule("simple", STEPS, LEVELS)
-    denoiser = Denoiser(unet, LEVELS, "eps", torch.float32)
-    denoiser.hooks = hooks_of([one for ask in asks for one in ask(host_of(unet, tuple(walk)))])
-    denoise = guided(denoiser, Conditioning(kept["c"], None), Conditioning(kept["uc"], None), CFG)
-    with torch.no_grad():
-        return drive(SAMPLERS["euler"], denoise, kept["noise"] * walk[0], walk, levels=LEVELS, options={})
+    return ended(unet, kept, asks)
 
 
 def control(path: Path, **settings: Any) -> Any:
@@ -156,10 +81,6 @@ def prompt(made: dict[str, Path], **settings: Any) -> Any:
         return image_adapters(weights, host.config, host.timeline, ImagePrompt(**settings), encoder.encode)
 
     return ask
-
-
-def apart(x: Tensor, y: Tensor) -> float:
-    return float((x - y).abs().max() / y.abs().max())
 
 
 def test_every_kind_ends_where_the_runner_ends(
