@@ -9,7 +9,7 @@ from typing import Any
 from ...core.errors import OptionError
 from .. import output
 from ..progress import Progress
-from . import generate, options, recipe
+from . import generate, lora_options, options, recipe
 from .options import LOADING, STARTING
 from .parser import Parser, number, size
 
@@ -45,6 +45,7 @@ def _fitted(settings: dict[str, Any], own: dict[str, Any], folder: Path, progres
     loading |= {name: settings[name] for name in STARTING if name in settings}
     pipe = generate.load_pipeline(source=settings["model"], progress=progress.loading, **loading)
     progress.close()
+    lora_options.use(pipe, settings, progress.note)
     from ..calibrate import Sizes, calibrate  # imports torch
 
     sizes = Sizes(**{name: own[name] for name in SIZES if name in own})
@@ -84,6 +85,7 @@ def _parser() -> Parser:
     add("--batch", type=number(int, 1, 4096), metavar="N", help="of them at once; default 8")
     add("--teacher", type=number(int, 10, 1000), metavar="N", help="steps of the fine walks; default 48")
     add("--rounds", type=number(int, 1, 50), metavar="N", help="of the fit at most; default 10")
+    lora_options.add_loras(made)
     options.add_model(made)
     options.add_running(made)
     return made

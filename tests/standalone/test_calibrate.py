@@ -251,3 +251,22 @@ def test_the_command(
     path.write_text(json.dumps(json.loads(path.read_text()) | {"sigmas": [1.0, 0.0]}))
     assert cli.main(drawn) == 2
     assert "contents were changed" in capsys.readouterr().err
+
+
+def test_the_command_fits_with_adapters_on(
+    tmp_path: Path, pipe: Pipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def fitted(pipe: Pipeline, prompts: list[str], **settings: Any) -> Calibration:
+        seen.update(settings)
+        raise OptionError("seen")
+
+    monkeypatch.setattr(generate, "load_pipeline", lambda **options: pipe)
+    monkeypatch.setattr(module, "calibrate", fitted)
+    (tmp_path / "ink.safetensors").write_bytes(b"")
+    given = f"{tmp_path / 'ink.safetensors'}:0.5"
+    asked = ["calibrate", "--model", "m.safetensors", "--steps", "2", "--resolution", "64", "--lora", given]
+    assert cli.main([*asked, "-o", str(tmp_path / "m.json")]) == 2
+    assert (seen["loras"], seen["size"], seen["steps"]) == ([given], (64, 64), 2)
+    assert "seen" in capsys.readouterr().err
