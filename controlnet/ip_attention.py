@@ -82,7 +82,8 @@ class ImageTerm:
     mask: Tensor | None
     active: Callable[[StepInfo], bool]
     _kept: dict[tuple[object, ...], Scaled] = field(default_factory=dict)
-    _masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    _pairs: dict[tuple[object, ...], Scaled] = field(default_factory=dict)
+    _masks: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, info: StepInfo) -> Tensor:
         """q [b, n, channels] -> the term in its shape (0 where it does not act now)."""
@@ -101,8 +102,10 @@ class ImageTerm:
 
     def _prepare(self, branches: tuple[str, ...], q: Tensor, rows: Rows) -> Scaled:
         count = len(q) // len(branches)
-        seen = [self.tokens.of(branch, self.gain.swapped) for branch in branches]
-        pairs = [self._projected(tokens, count, rows) for tokens in seen]
+        pairs = [
+            tuple(self._each(x, count, rows) for x in self._projected(branch, q.device))
+            for branch in branches
+        ]
         width = max(keys.shape[1] for keys, _ in pairs)
         keys, values = (torch.cat([_widened(pair[i], width) for pair in pairs]).to(q) for i in (0, 1))
         weight = self.weight * self.gain.value
@@ -110,14 +113,19 @@ class ImageTerm:
             weight = self._each(weight, count, rows).repeat(len(branches), 1, 1).to(q)
         return SCALINGS[self.scaling](keys, values, weight)
 
-    def _projected(self, tokens: Tensor | None, count: int, rows: Rows) -> tuple[Tensor, Tensor]:
-        """K and V [count, tokens, channels]; zeros for no image."""
-        if tokens is None:
-            zero = self.to_k.new_zeros(count, 1, len(self.to_k))
-            return zero, zero
-        tokens = tokens.to(self.to_k)
-        keys, values = F.linear(tokens, self.to_k), F.linear(tokens, self.to_v)
-        return self._each(keys, count, rows), self._each(values, count, rows)
+    def _projected(self, branch: str, device: torch.device) -> Scaled:
+        """K and V [1 or n, tokens, channels] of what a branch sees; zeros for no image. Made once a run."""
+        key = (branch, device)
+        if key not in self._pairs:
+            tokens = self.tokens.of(branch, self.gain.swapped)
+            if tokens is None:
+                zero = self.to_k.new_zeros(1, 1, len(self.to_k), device=device)
+                self._pairs[key] = zero, zero
+            else:
+                matrices = (matrix.to(device) for matrix in (self.to_k, self.to_v))
+                keys, values = (F.linear(tokens.to(device, matrix.dtype), matrix) for matrix in matrices)
+                self._pairs[key] = keys, values
+        return self._pairs[key]
 
     def _each(self, x: Tensor, count: int, rows: Rows) -> Tensor:
         if rows and len(x) > max(rows):
@@ -134,11 +142,12 @@ class ImageTerm:
         if info.inputs is None:
             raise OptionError("an attention mask where the size of the picture is not told")
         grid = grid_of(q.shape[1], *info.inputs.x.shape[-2:])
-        if grid not in self._masks:
+        key = (grid, q.device, q.dtype)
+        if key not in self._masks:
             assert self.mask is not None
-            self._masks[grid] = F.adaptive_avg_pool2d(self.mask[:, None].float(), grid).flatten(1)[..., None]
-        mask = self._masks[grid].to(q)
-        return self._each(mask, len(q) // branches, info.rows).repeat(branches, 1, 1)
+            shares = F.adaptive_avg_pool2d(self.mask[:, None].float(), grid).flatten(1)[..., None]
+            self._masks[key] = shares.to(q)
+        return self._each(self._masks[key], len(q) // branches, info.rows).repeat(branches, 1, 1)
 
 
 def _widened(x: Tensor, tokens: int) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from torch import nn
+
 from .patch import EvaluationPatch, Hooks, StepInfo
 
 
@@ -18,6 +20,12 @@ class Acting(Protocol):
     def patches(self) -> Iterable[EvaluationPatch]:
         """Its patches, the same objects for the whole run."""
         ...
+
+
+def networks(adapters: Sequence[Acting]) -> list[nn.Module]:
+    """Those that adapters run beside the model's own."""
+    found = [getattr(adapter, "network", None) for adapter in adapters]
+    return [network for network in found if isinstance(network, nn.Module)]
 
 
 def patches_of(adapters: Sequence[Acting]) -> Callable[[StepInfo], list[EvaluationPatch]]:

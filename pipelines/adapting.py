@@ -48,7 +48,7 @@ def hooks_for(
 ) -> HookOf:
     """What answers the patches of every adapter that acts in this call, and of `more`. OptionError, FileError."""
     model = pipe.model
-    pipe.ip_adapters.model = model
+    pipe.ip_adapters.follow(model)
     given = {name: getattr(call, name, None) for name in IMAGES}
     told = pipe.with_image_prompts({name: value for name, value in given.items() if value is not None})
     request = SimpleNamespace(ip_adapter=told.get("ip_adapter"))

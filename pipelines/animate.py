@@ -71,7 +71,7 @@ class ClipPipeline(LatentPipeline, more=("motion_adapter",)):
             todo = "from_pretrained(..., motion_adapter=MotionAdapter.from_pretrained(...))"
             raise OptionError("no motion_adapter", type(self).__name__, todo=todo)
         check_fit(self.motion_adapter.network.config, self.unet.network.config)
-        self.motion_adapter.to(self.unet.device, self.unet.dtype)
+        self.motion_adapter.to(self.model.home, self.unet.dtype)
         self.loras.renew(lambda: networks_of(self.model))
 
     @classmethod

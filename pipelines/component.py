@@ -16,7 +16,7 @@ from ..core.safetensors_file import write_safetensors
 from ..schedulers.frozen import FrozenDict
 from ..standalone.folder import read_json
 from ..standalone.hub import Hub
-from ..standalone.offload import Offload
+from ..standalone.offload import offload_of
 
 Self = TypeVar("Self", bound="Component")
 STEM = "diffusion_pytorch_model"
@@ -43,12 +43,10 @@ class Component(nn.Module):
 
     Attributes:
         config: frozen; the folder's config.json, or what the sizes say.
-        offload: what brings the weights to the device while they are used, where that is on.
     """
 
     config_name: ClassVar[str] = "config.json"
     folder: ClassVar[str] = ""
-    offload: Offload | None = None
 
     def __init__(self, network: nn.Module, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -63,7 +61,8 @@ class Component(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where it runs."""
-        return next(self.network.parameters()).device if self.offload is None else self.offload.device
+        offload = offload_of(self)
+        return next(self.network.parameters()).device if offload is None else offload.device
 
     def num_parameters(self) -> int:
         """How many numbers the weights are."""

@@ -168,7 +168,17 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
         )
         scale, shift = _latent_scale(self.vae.config, self.device)
         return Model(
-            unet, vae, self.texts, info, self.source, self.dtype, self.device, scale, shift, self.tokenizer
+            unet,
+            vae,
+            self.texts,
+            info,
+            self.source,
+            self.dtype,
+            self.device,
+            scale,
+            shift,
+            self.tokenizer,
+            offload=self.offload,
         )
 
     @property

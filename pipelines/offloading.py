@@ -11,8 +11,7 @@ from torch import nn
 
 from ..core.errors import OptionError
 from ..standalone.memory import choose_device
-from ..standalone.offload import Offload, stages_of
-from .component import Component
+from ..standalone.offload import Offload, offload_of, stages_of
 from .device import best_device
 
 TOGETHER = ("unet", "controlnet", "motion_adapter")  # they answer each other in every step
@@ -43,24 +42,27 @@ class Offloading:
 
     def remove_all_hooks(self) -> None:
         """Networks stay where they are again: on the CPU."""
-        if (offload := self.offload) is not None:
-            offload.remove()
-        for part in self._parts():
-            part.offload = None
+        networks = self._networks()
+        for offload in self._offloads():
+            offload.drop(networks)
 
     def maybe_free_model_hooks(self) -> None:
         """Nothing is left on the device; every call ends so."""
-        if (offload := self.offload) is not None:
-            offload.free()
+        for offload in self._offloads():
+            offload.end()
 
     @property
     def offload(self) -> Offload | None:
-        """What moves the networks; the same for every pipeline that shares them."""
-        return next((part.offload for part in self._parts() if part.offload is not None), None)
+        """What moves the networks, the UNet first of all."""
+        return next(iter(self._offloads()), None)
 
     @contextmanager
     def offloaded(self) -> Iterator[None]:
-        """One call, after which nothing is on the device."""
+        """One call, after which nothing is on the device; components exchanged since the last one are moved too."""
+        if (offload := self.offload) is not None:
+            ours = (None, offload)
+            stages = ({n: e for n, e in stage.items() if offload_of(e) in ours} for stage in self._stages())
+            offload.watch(filter(None, stages))
         try:
             yield
         finally:
@@ -72,27 +74,36 @@ class Offloading:
             if place.index not in (None, gpu_id):
                 raise OptionError(f"gpu_id {gpu_id} with device {place}", expected="one of the two")
             place = choose_device(f"{place.type}:{gpu_id}")
-        self.remove_all_hooks()
-        networks = _modules(self.components)
-        for own in networks.values():
-            for network in own:
-                network.to("cpu")
-        if place.type == "cpu":
+        if place.type != "cpu":
+            self.offload_to(place, mode)
             return
-        self.offload_to(place, mode)
+        self.remove_all_hooks()
+        for network in self._networks():
+            network.to("cpu")
 
     def offload_to(self, place: torch.device, mode: str, mover: Any = None) -> None:
-        """Sets up the moving; `mover` as `Offload` takes it."""
-        made = Offload(stages_of(_modules(self.components), TOGETHER), place, mode, mover)
-        for part in self._parts():
-            part.offload = made
-        if (loras := getattr(self, "loras", None)) is not None:
-            loras.before = made.free
+        """Sets up the moving; `mover` as `Offload` takes it.
 
-    def _parts(self) -> list[Component]:
-        return [
-            part for own in _modules(self.components).values() for part in own if isinstance(part, Component)
-        ]
+        Pipelines that have some networks in common have one Offload: of all of them only what runs is on the device.
+        """
+        before = [each for each in self._offloads() if (each.device, each.mode) == (place, mode)]
+        self.remove_all_hooks()
+        for network in self._networks():
+            network.to("cpu")
+        offload = before[0] if before and mover is None else Offload(place, mode, mover)
+        offload.watch(self._stages())
+        if (loras := getattr(self, "loras", None)) is not None:
+            loras.before = offload.free
+
+    def _stages(self) -> list[dict[str, nn.Module]]:
+        return stages_of(_modules(self.components), TOGETHER)
+
+    def _networks(self) -> list[nn.Module]:
+        return [network for stage in self._stages() for network in stage.values()]
+
+    def _offloads(self) -> list[Offload]:
+        found = (offload_of(network) for network in self._networks())
+        return list(dict.fromkeys(each for each in found if each is not None))
 
 
 def _modules(components: dict[str, Any]) -> dict[str, list[nn.Module]]:

@@ -52,8 +52,9 @@ class StableDiffusionSafetyChecker(nn.Module):
 
     def unsafe(self, images: Sequence[Image.Image]) -> list[bool]:
         """Whether each picture is near a concept."""
-        device = next(self.network.parameters()).device
-        vectors = self.encoder.encode(images, ("pooled",)).pooled.to(device)  # type: ignore[union-attr]
+        vectors = self.encoder.encode(images, ("pooled",)).pooled
+        assert vectors is not None
+        vectors = vectors.to(self.concept_embeds.device)  # where the buffers are, which came with the network
         special = _exceeds(vectors, self.special_care_embeds, self.special_care_embeds_weights, 0.0)
         caution = special.any(dim=1, keepdim=True).float() * CAUTION
         return (

@@ -23,6 +23,7 @@ from .animate_settings import ClipSettings
 from .hub import Hub
 from .memory import memory_errors
 from .motion import load_motion
+from .offload import freeing
 from .request import Request
 from .run import StepState
 
@@ -91,7 +92,7 @@ class AnimateVerbs:
         clip.resolve(file.config.length)
         request = _request(pipe, prompt, clip, settings)
         what = f"drawing {clip.frames} frames of {request.width}x{request.height}"
-        with memory_errors(what, pipe.model.device):
+        with freeing(pipe.offload), memory_errors(what, pipe.model.device):
             run = _sampled(pipe, request, clip, file, callback)
             end = cast("Tensor", run.turn.end)
             frames = latents.decode(pipe.model, end, decoded)

@@ -56,12 +56,12 @@ class Controls:
         return [acting for control, acting in made if in_pass(control, request)]
 
     def open(self, source: str | Path | ControlModel) -> ControlModel:
-        """A file, folder or hub id on the model's device; kept until a run does not ask for it."""
+        """A file, folder or hub id, where the model's weights are; kept until a run does not ask for it."""
         if isinstance(source, ControlModel):
             return source
         found = self._opened.get(str(source))
         if found is None:
-            found = ControlModel.load(locate_control(source), self.model.device, self.model.dtype)
+            found = ControlModel.load(locate_control(source), self.model.home, self.model.dtype)
             if found.own is not None:
                 prefer_layout(found.own, self.model.device)  # the UNet's, whose input it is given
         return found

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
+from torch import nn
 
 from ..controlnet.ip_adapter import IPAdapter
 from ..controlnet.ip_apply import Encode, ImageAdapter, image_adapters
@@ -48,6 +49,13 @@ class IPAdapters:
     _opened: dict[tuple[Path, float, int | None], IPAdapter] = field(default_factory=dict)
     _features: dict[tuple[object, ...], Features] = field(default_factory=dict)
 
+    def follow(self, model: Model) -> None:
+        """The same networks elsewhere: what is open comes to where its weights are."""
+        self.model = model
+        for weights in [*self._opened.values(), *(loaded.weights for loaded in self.loaded)]:
+            for part in (weights.projection, weights.layers):
+                part.to(model.home)
+
     def for_run(self, request: Request, sigmas: Sequence[float]) -> list[ImageAdapter]:
         """What a request's image prompts add to its evaluations. OptionError, FileError, MissingPartError."""
         wanted: list[ImageRequest] = request.ip_adapter or []
@@ -67,13 +75,13 @@ class IPAdapters:
     def open(
         self, source: str | Path | IPAdapter, version: int | None = None, hub: Hub | None = None
     ) -> IPAdapter:
-        """The weights of a file, folder or hub id on the model's device; opened once as long as runs ask for it."""
+        """The weights of a file, folder or hub id, beside the model's; opened once as long as runs ask for it."""
         if isinstance(source, IPAdapter):
             return source
         path = locate_ip_adapter(source, hub=hub)
         key = (path, path.stat().st_mtime, version)
         if key not in self._opened:
-            self._opened[key] = IPAdapter.load(path, self.model.device, self.model.dtype, version)
+            self._opened[key] = IPAdapter.load(path, self.model.home, self.model.dtype, version)
         return self._opened[key]
 
     def _forget(self, used: Sequence[IPAdapter]) -> None:
@@ -84,7 +92,13 @@ class IPAdapters:
     def _acting(self, one: ImageRequest, weights: IPAdapter, timeline: Timeline) -> list[ImageAdapter]:
         config = self.model.unet.config
         encoders: list[ImageEncoder] = []  # let go when all pictures are encoded
+        self._lend("ip_adapter", weights.projection)
         return image_adapters(weights, config, timeline, one.prompt, self._encode(one, weights, encoders))
+
+    def _lend(self, name: str, network: nn.Module) -> None:
+        """Where the model's networks come to the device as they run, this one does."""
+        if self.model.offload is not None:
+            self.model.offload.guest(name, network)
 
     def _encode(self, one: ImageRequest, weights: IPAdapter, encoders: list[ImageEncoder]) -> Encode:
         """Pictures -> features, remembered by the pictures' bytes."""
@@ -95,7 +109,8 @@ class IPAdapters:
             if key not in self._features:
                 if not encoders:
                     model = self.model
-                    found = find_encoder(weights.file, one.encoder, Hub(), model.device, model.dtype)
+                    found = find_encoder(weights.file, one.encoder, Hub(), model.home, model.dtype)
+                    self._lend("image_encoder", found.network)
                     encoders.append(found)
                 features = encoders[0].encode(images, wanted, crop)
                 while len(self._features) >= KEPT:

@@ -13,6 +13,7 @@ from .vae import VAE
 
 if TYPE_CHECKING:
     from ..animate.network import Motion
+    from .offload import Offload
     from .tokens import Tokenizer
 
 Family = Literal["sd1", "sd2", "sdxl", "sdxl-refiner"]
@@ -52,3 +53,9 @@ class Model:
     shift_factor: float | torch.Tensor = 0.0
     tokenizer: Tokenizer | None = None  # a folder's own; None is CLIP's
     motion: Motion | None = None  # motion modules on the UNet, which act in clips alone
+    offload: Offload | None = None  # what brings the networks to `device` as they run
+
+    @property
+    def home(self) -> torch.device:
+        """Where weights are put when they are loaded: the device, or where they wait for it."""
+        return self.device if self.offload is None else torch.device("cpu")

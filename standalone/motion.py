@@ -21,7 +21,7 @@ ZERO_SNR = 1000.0  # a sigma beyond which a model was trained to zero terminal S
 
 
 def load_motion(source: str | Path, model: Model, hub: Hub | None = None) -> tuple[MotionFile, Motion]:
-    """A file, a folder of diffusers' or a hub id, on the model's device. FileError where it does not fit the model."""
+    """A file, a folder of diffusers' or a hub id, where the model's weights are. FileError where it does not fit."""
     path = locate_motion(source, hub)
     config = path.with_name("config.json")
     said = read_json(config) if config.is_file() and path.stem.startswith("diffusion_pytorch") else {}
@@ -29,7 +29,7 @@ def load_motion(source: str | Path, model: Model, hub: Hub | None = None) -> tup
     file = open_motion(path, heads if isinstance(heads, int) else heads[0])
     unet = getattr(model.unet, "_orig_mod", model.unet)
     check_fit(file.config, unet.config, path)
-    return file, file.build(model.device, model.dtype)
+    return file, file.build(model.home, model.dtype)
 
 
 def local_motion(source: str | Path) -> MotionFile | None:

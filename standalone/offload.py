@@ -10,80 +10,60 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 import torch
 from torch import Tensor, nn
 
-from ..core.blocks import SpatialTransformer
 from ..core.errors import OptionError, nearest
 from .model import Model
-from .text import TextEncoder
+from .mover import Copies, Mover, weights_of
 
 MODES = ("model", "sequential")
-# weights that a module reads of its children without calling them: where it runs they have to be
-READ: Mapping[type[nn.Module], tuple[str, ...]] = {
-    TextEncoder: ("text_model.embeddings.position_embedding",),
-    SpatialTransformer: ("proj_in", "proj_out"),
-}
 Stage = Mapping[str, nn.Module]
-
-
-class Mover(Protocol):
-    """Brings weights to the device under a name, and lets go of them by that name."""
-
-    def bring(self, name: str, tensors: Iterable[Tensor]) -> None:
-        """The data of every tensor is on the device."""
-
-    def release(self, name: str) -> None:
-        """The data is what it was."""
-
-
-class Copies:
-    """Copies on `device`; the originals wait. What was brought under two names stays until both are released."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self._brought: dict[str, list[Tensor]] = {}
-        self._originals: dict[int, Tensor] = {}
-
-    @torch.inference_mode(False)
-    def bring(self, name: str, tensors: Iterable[Tensor]) -> None:
-        self._brought[name] = list(tensors)
-        for tensor in self._brought[name]:
-            if id(tensor) not in self._originals:
-                self._originals[id(tensor)] = tensor.data
-                self._come(tensor)
-
-    @torch.inference_mode(False)
-    def release(self, name: str) -> None:
-        leaving = self._brought.pop(name)
-        kept = {id(tensor) for own in self._brought.values() for tensor in own}
-        for tensor in leaving:
-            if id(tensor) not in kept and id(tensor) in self._originals:
-                tensor.data = self._originals.pop(id(tensor))
-
-    def _come(self, tensor: Tensor) -> None:
-        tensor.data = tensor.data.to(self.device)
+_Watched = WeakValueDictionary[str, nn.Module]  # a network that nobody needs any more goes
 
 
 class Offload:
-    """Moves the networks of `stages`, each under its name; those of one stage are on the device together.
+    """Moves the networks it watches, each stage of them when one of its layers runs; a stage is there together.
 
     OptionError for an unknown mode.
     """
 
-    def __init__(
-        self, stages: Iterable[Stage], device: torch.device, mode: str = "model", mover: Mover | None = None
-    ) -> None:
+    def __init__(self, device: torch.device, mode: str = "model", mover: Mover | None = None) -> None:
         check_mode(mode)
         self.device, self.mode = device, mode
         self._mover = mover or Copies(device)
         self._there: list[str] = []  # what is on the device
-        self._hooks: list[Any] = []
-        for stage in stages:
-            for name, network in stage.items():
-                self._watch(stage, name, network)
+        self._stages: list[_Watched] = []
+        self._hooks: dict[str, list[Any]] = {}
+        self._guests: list[nn.Module] = []
+
+    def watch(self, stages: Iterable[Stage]) -> None:
+        """Further networks. One that is watched already stays in its stage, and those given with it come there."""
+        for given in stages:
+            stage = next((s for s in self._stages if {*s.values()} & {*given.values()}), None)
+            if stage is None:
+                self._stages.append(stage := WeakValueDictionary())
+            for name, network in given.items():
+                if offload_of(network) is not self:
+                    self._add(stage, name, network)
+
+    def guest(self, name: str, network: nn.Module) -> None:
+        """One more network until the end of a call, by itself."""
+        if offload_of(network) is not self:
+            self._guests.append(network)
+            self.watch([{name: network}])
+
+    def beside(self, host: nn.Module, name: str, networks: Iterable[nn.Module]) -> None:
+        """These are there together with a network until the end of a call, in place of those that were."""
+        stage = next(stage for stage in self._stages if host in stage.values())
+        self.drop([network for network in self._guests if network in stage.values()])
+        for network in networks:
+            if offload_of(network) is not self:
+                self._guests.append(network)
+                self._add(stage, name, network)
 
     def free(self) -> None:
         """Nothing is on the device."""
@@ -91,63 +71,101 @@ class Offload:
             self._mover.release(name)
         self._there = []
 
+    def end(self) -> None:
+        """A call has ended: nothing is on the device, and guests are not watched any more."""
+        self.free()
+        self.drop(self._guests)
+
+    def drop(self, networks: Iterable[nn.Module]) -> None:
+        """These will not be moved; where there are any, nothing is on the device."""
+        leaving = [each for each in networks if offload_of(each) is self]
+        if leaving:
+            self.free()
+        for network in leaving:
+            self._guests = [each for each in self._guests if each is not network]
+            del _OFFLOADS[network]
+            for stage in self._stages:
+                for name in [name for name, own in stage.items() if own is network]:
+                    del stage[name]
+                    for hook in self._hooks.pop(name):
+                        hook.remove()
+        self._stages = [stage for stage in self._stages if stage]
+
     def remove(self) -> None:
         """Nothing is on the device, and nothing will be moved."""
-        self.free()
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
+        self.drop([network for stage in self._stages for network in stage.values()])
 
-    def _watch(self, stage: Stage, name: str, network: nn.Module) -> None:
+    def _add(self, stage: _Watched, name: str, network: nn.Module) -> None:
         """Layers that own weights tell that their network runs: it may be entered by any of its methods."""
+        if (other := offload_of(network)) is not None:
+            other.drop([network])
+        while name in self._hooks:
+            name = _next(name)
+        _OFFLOADS[network], stage[name], self._hooks[name] = ref(self), network, []
         for path, layer in network.named_modules():
-            if not _own(layer):
+            if not weights_of(layer):
                 continue
             if self.mode == "model":
-                self._before(layer, lambda stage=stage: self._enter(stage))
+                self._before(name, layer, lambda: self._enter(stage))
             else:
-                self._one_by_one(layer, f"{name}.{path}")
+                self._one_by_one(name, path, layer)
 
-    def _enter(self, stage: Stage) -> None:
+    def _enter(self, stage: _Watched) -> None:
         if self._there != list(stage):
             self.free()
             for name, network in stage.items():
                 self._there.append(name)
                 self._mover.bring(name, [*network.parameters(), *network.buffers()])
 
-    def _one_by_one(self, layer: nn.Module, name: str) -> None:
+    def _one_by_one(self, network: str, path: str, layer: nn.Module) -> None:
         """A layer's weights stay until the next layer's come; those that are read between children, until it ends."""
         lasting = any(True for _ in layer.children())
+        name = f"{network}.{path}"
 
         def enter() -> None:
             if not lasting:
                 self._leave(lambda each: each.startswith("."))
             self._there.append(name if lasting else f".{name}")
-            self._mover.bring(self._there[-1], _own(layer))
+            self._mover.bring(self._there[-1], weights_of(layer))
 
         def leave(*_: Any) -> None:
             self._leave(lambda each: each == name)
 
-        self._before(layer, enter)
+        self._before(network, layer, enter)
         if lasting:
-            self._hooks.append(layer.register_forward_hook(leave, always_call=True))
+            self._hooks[network].append(layer.register_forward_hook(leave, always_call=True))
 
     def _leave(self, which: Callable[[str], bool]) -> None:
         for name in [each for each in self._there if which(each)]:
             self._there.remove(name)
             self._mover.release(name)
 
-    def _before(self, layer: nn.Module, enter: Callable[[], None]) -> None:
+    def _before(self, name: str, layer: nn.Module, enter: Callable[[], None]) -> None:
         """Before the layer runs, with its inputs on the device: who made them may have asked where weights wait."""
 
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             enter()
             return tuple(map(self._on, args)), {key: self._on(value) for key, value in kwargs.items()}
 
-        self._hooks.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
+        self._hooks[name].append(layer.register_forward_pre_hook(hook, with_kwargs=True))
 
     def _on(self, value: Any) -> Any:
         return value.to(self.device) if isinstance(value, Tensor) else value
+
+
+_OFFLOADS: WeakKeyDictionary[nn.Module, ref[Offload]] = WeakKeyDictionary()
+
+
+def offload_of(network: nn.Module) -> Offload | None:
+    """What moves a network."""
+    found = _OFFLOADS.get(network)
+    return None if found is None else found()
+
+
+def _next(name: str) -> str:
+    """`unet`, `unet_2`, `unet_3`."""
+    stem, _, number = name.rpartition("_")
+    return f"{stem}_{int(number) + 1}" if number.isdigit() else f"{name}_2"
 
 
 def check_mode(mode: str, compiled: bool = False) -> None:
@@ -160,29 +178,22 @@ def check_mode(mode: str, compiled: bool = False) -> None:
 
 @contextmanager
 def freeing(offload: Offload | None) -> Iterator[None]:
-    """When it ends, nothing is on the device."""
+    """A call: when it ends, nothing is on the device."""
     try:
         yield
     finally:
         if offload is not None:
-            offload.free()
+            offload.end()
 
 
-def offloaded(model: Model, place: torch.device, mode: str, mover: Mover | None = None) -> Offload:
-    """A model whose networks come to `place` as they run; everything else of it is there."""
-    model.device = place
+def watch_model(offload: Offload, model: Model) -> None:
+    """A model whose networks, which are on the CPU, come to the device as they run; everything else of it is there."""
+    model.device, model.offload = offload.device, offload
     for name in ("scale_factor", "shift_factor"):
         if isinstance(value := getattr(model, name), Tensor):
-            setattr(model, name, value.to(place))
+            setattr(model, name, value.to(offload.device))
     networks = {"unet": [model.unet], "vae": [model.vae], "text_encoder": model.texts}
-    return Offload(stages_of(networks, ("unet",)), place, mode, mover)
-
-
-def _own(layer: nn.Module) -> list[Tensor]:
-    """The weights that a layer reads itself, as they are now: adapters may have exchanged them."""
-    paths = next((paths for kind, paths in READ.items() if isinstance(layer, kind)), ())
-    read = [layer, *(layer.get_submodule(path) for path in paths)]
-    return [t for each in read for t in (*each.parameters(False), *each.buffers(False))]
+    offload.watch(stages_of(networks, ("unet",)))
 
 
 def stages_of(

@@ -26,7 +26,8 @@ from .lora_stack import Loras
 from .lora_verbs import LoraVerbs
 from .memory import choose_device, choose_dtype, memory_errors, prefer_layout, vae_dtype
 from .model import Model, ModelInfo
-from .offload import Mover, Offload, check_mode, freeing, offloaded
+from .mover import Mover
+from .offload import Offload, check_mode, freeing, watch_model
 from .preview import LatentPreview
 from .refiner import check_refiner
 from .request import Request
@@ -52,13 +53,17 @@ class Pipeline(LoraVerbs, IPAdapterVerbs, AnimateVerbs):
         self.controls = Controls(model)
         self.loras = Loras(lambda: networks_of(model), FAMILIES[model.info.family].label)
         self._refiners: dict[str, Pipeline] = {}
-        self.offload: Offload | None = None
         self.preview = LatentPreview(lambda pixels: latents.encode(model, pixels), model.vae.factor)
 
     @property
     def info(self) -> ModelInfo:
         """What kind of model this is and why we think so."""
         return self.model.info
+
+    @property
+    def offload(self) -> Offload | None:
+        """What brings the networks to the device as they run, where that is on."""
+        return self.model.offload
 
     @classmethod
     def load(
@@ -104,8 +109,12 @@ class Pipeline(LoraVerbs, IPAdapterVerbs, AnimateVerbs):
 
     def offload_to(self, place: torch.device, mode: str, mover: Mover | None = None) -> None:
         """The networks, which are on the CPU, come to `place` as they run. OptionError for an unknown mode."""
-        self.offload = offloaded(self.model, place, mode, mover)
-        self.loras.before = self.offload.free
+        self.share(Offload(place, mode, mover))
+
+    def share(self, offload: Offload) -> None:
+        """The same with an offload that may move other networks as well: of these, one's or the others' are there."""
+        watch_model(offload, self.model)
+        self.loras.before = offload.free
 
     @torch.inference_mode()
     def __call__(
@@ -172,9 +181,14 @@ class Pipeline(LoraVerbs, IPAdapterVerbs, AnimateVerbs):
         if isinstance(source, Pipeline):
             made = source
         elif (made := self._refiners.get(str(source))) is None:
-            made = Pipeline.load(source, device=self.model.device, dtype=self.model.dtype)
+            mode = None if self.offload is None else self.offload.mode
+            made = Pipeline.load(source, device=self.model.device, dtype=self.model.dtype, offload=mode)
             self._refiners = {str(source): made}
         check_refiner(self, made)
+        if self.offload is not None and (
+            made.offload is not None or next(made.model.unet.parameters()).is_cpu
+        ):
+            made.share(self.offload)
         return made
 
     def resume(self, recording: Recording, **more: Any) -> Result:

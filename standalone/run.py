@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..core.adapters import Acting, hooks_of
+from ..core.adapters import Acting, hooks_of, networks
 from ..core.errors import OptionError
 from ..guidance.apply import Kin, open_kin
 from ..samplers import Recording, SamplerSpec, recorded
@@ -164,6 +164,8 @@ class Run:
         denoiser.told = self.course.told
         denoiser.concat = self._inpainting_channels()
         adapters = [*self.adapters, *self.controls.for_run(self, start)]
+        if (offload := self.model.offload) is not None:
+            offload.beside(self.model.unet, "adapter", networks(adapters))
         denoiser.hooks = following(self.loras, hooks_of(adapters), self.sigmas)
         begin = len(self.recording.answers) if self.recording is not None else 0
         denoise = self._guided(denoiser, self.speech, begin)

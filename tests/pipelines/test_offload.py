@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import sigmagraft
 from sigmagraft.core.errors import OptionError
-from sigmagraft.standalone.offload import Copies
+from sigmagraft.standalone.mover import Copies
+from sigmagraft.standalone.offload import Offload
 
+from ..animate.files import random_motion
+from ..controlnet.ip_small import image_encoder, random_adapter
 from .reference import make
 from .test_adapters import controlnet, lora, picture
 
@@ -25,28 +29,46 @@ class Waiting(Copies):
 
     def __init__(self) -> None:
         super().__init__(CPU)
-        self.real: dict[int, Tensor] = {}
+        self.real: dict[int, tuple[Tensor, Tensor]] = {}  # with the tensor, so that its id stays its own
         self.said: list[str] = []
-        self.most = 0
+        self.held: dict[str, int] = {}  # the most bytes that were there when a name had come
+
+    @property
+    def most(self) -> int:
+        return max(self.held.values())
 
     def empty(self, tensors: Iterable[Tensor]) -> None:
         for tensor in tensors:
-            if tensor.is_floating_point():
-                self.real[id(tensor)] = tensor.data
+            if tensor.is_floating_point() and id(tensor) not in self.real:
+                self.real[id(tensor)] = tensor, tensor.data
                 tensor.data = torch.full_like(tensor.data, torch.nan)
 
     def bring(self, name: str, tensors: Iterable[Tensor]) -> None:
         super().bring(name, tensors)
         self.said.append(name)
         there = {id(tensor): tensor.nbytes for own in self._brought.values() for tensor in own}
-        self.most = max(self.most, sum(there.values()))
+        self.held[name] = max(self.held.get(name, 0), sum(there.values()))
 
     def _come(self, tensor: Tensor) -> None:
-        tensor.data = self.real.get(id(tensor), tensor.data)
+        tensor.data = self.real.get(id(tensor), (tensor, tensor.data))[1]
+
+
+class Emptying(Offload):
+    """Whatever it moves waits as NaN from the moment that it is known."""
+
+    _mover: Waiting
+
+    def _add(self, stage: Any, name: str, network: torch.nn.Module) -> None:
+        super()._add(stage, name, network)
+        self._mover.empty([*network.parameters(), *network.buffers()])
+
+
+def _all(network: torch.nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]
 
 
 def weights(pipe: Any) -> list[Tensor]:
-    return [t for network in pipe.networks.values() for t in (*network.parameters(), *network.buffers())]
+    return [tensor for network in pipe.networks.values() for tensor in _all(network)]
 
 
 def drawn(pipe: Any, **given: Any) -> Any:
@@ -103,6 +125,57 @@ def test_pictures_in_and_shared_networks(folders: Path) -> None:
     assert torch.equal(_img2img(other, **given), expected)
     assert waiting.said == ["text_encoder", "vae", "unet", "vae"]
     assert waiting._brought == {}
+
+
+@pytest.mark.parametrize("mode", ["model", "sequential"])
+def test_clips_and_image_prompts(folders: Path, tmp_path: Path, mode: str) -> None:
+    pipe = sigmagraft.StableDiffusionPipeline.from_pretrained(folders / "sd1")
+    config = pipe.unet.network.config
+    motion = random_motion(tmp_path / "motion.safetensors", config, length=8)
+    save_file(random_adapter("ipadapter-plus_sd15", config), tmp_path / "ip.safetensors")
+    image_encoder().save_pretrained(tmp_path / "image_encoder")
+    adapter = sigmagraft.MotionAdapter.from_single_file(motion)
+    pipe = sigmagraft.AnimateDiffPipeline.from_pipe(pipe, motion_adapter=adapter)
+    pipe.load_ip_adapter(str(tmp_path), subfolder="", weight_name="ip.safetensors")
+    told = {"num_frames": 2, "ip_adapter_image": picture(1), "output_type": "latent"}
+    expected = clip(pipe, **told)
+    waiting = Waiting()
+    waiting.empty(weights(pipe))
+    pipe.offload_to(CPU, mode, waiting)
+    pipe.ip_adapters._features.clear()  # or else the picture need not be looked at again
+    assert torch.equal(clip(pipe, **told), expected)
+    assert waiting._brought == {}
+    came = {*order(waiting.said)}
+    assert came == {"text_encoder", "image_encoder", "ip_adapter", "unet", "motion_adapter"}
+    if mode == "model":
+        together = (pipe.unet, pipe.motion_adapter)
+        assert waiting.held["motion_adapter"] == sum(t.nbytes for n in together for t in _all(n))
+
+
+def clip(pipe: Any, **given: Any) -> Tensor:
+    pipe.set_progress_bar_config(disable=True)
+    seed = torch.Generator().manual_seed(0)
+    return pipe("a cat", num_inference_steps=2, height=64, width=64, generator=seed, **given).frames
+
+
+def test_two_pipelines_that_share_networks_make_room_for_each_other(folders: Path) -> None:
+    first = sigmagraft.DiffusionPipeline.from_pretrained(folders / "sd1")
+    shared = {"vae": first.vae, "text_encoder": first.text_encoder}
+    second = sigmagraft.StableDiffusionImg2ImgPipeline.from_pretrained(folders / "sd1", **shared)
+    given = {"image": torch.rand(1, 3, 64, 64), "strength": 0.9}
+    expected = drawn(first), _img2img(second, **given)
+    waiting = Waiting()
+    waiting.empty([*weights(first), *_all(second.unet)])
+    first.offload_to(CPU, "model", waiting)
+    second.offload_to(CPU, "model")
+    assert first.offload is second.offload
+    first.unet(torch.zeros(1, 4, 8, 8), 1, torch.zeros(1, 77, 64))  # by hand: it stays until another runs
+    assert torch.equal(_img2img(second, **given), expected[1])
+    assert order(waiting.said) == ["unet", "text_encoder", "vae", "unet_2", "vae"]
+    assert max(waiting.held[name] for name in ("unet", "unet_2")) == sum(t.nbytes for t in _all(first.unet))
+    second.remove_all_hooks()
+    assert second.offload is None
+    assert torch.equal(drawn(first), expected[0])
 
 
 def _img2img(pipe: Any, **given: Any) -> Any:
