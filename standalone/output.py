@@ -10,7 +10,6 @@ import errno
 import io
 import os
 import shutil
-import struct
 import tempfile
 import time
 from contextlib import suppress
@@ -18,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
+from ..animate import picture_text
 from ..core.errors import FileError, OptionError
 from .images import open_image
 from .naming import Target
 
-_EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 _JPEG_EXIF_LIMIT = 65_000  # bytes: a JPEG segment's length is 16 bits
 _NO_LINKS = {
     errno.EPERM,
@@ -123,30 +121,7 @@ def _rename(temporary: Path, final: Path) -> bool:
 
 def encoding(target: Target, text: str) -> dict[str, Any]:
     """What Pillow is told to write a format with the parameters `text` inside."""
-    if target.format == "PNG":
-        info = PngInfo()
-        if text:
-            info.add_text("parameters", text)
-        return {"pnginfo": info}
-    options: dict[str, Any] = {"quality": 95 if target.quality is None else target.quality}
-    if target.format == "JPEG":
-        options["subsampling"] = 0  # full colour resolution: thin coloured lines smear otherwise
-    elif target.quality == 100:
-        options["lossless"] = True
-    return options | ({"exif": _exif(text)} if text else {})
-
-
-def _exif(text: str) -> bytes:
-    """EXIF with nothing but the UserComment: UTF-16 in the file's own byte order, big-endian, as A1111 reads it.
-
-    Written out because Pillow gives the comment the type BYTE, which A1111's reader takes for a list of numbers.
-    """
-    comment = b"UNICODE\0" + text.encode("utf-16-be", "replace")
-    header, long, undefined = 8, 4, 7
-    directory = 2 + 12 + 4  # bytes of one with a single entry
-    pointer = struct.pack(">HHHIII", 1, _EXIF_IFD, long, 1, header + directory, 0)
-    entry = struct.pack(">HHHIII", 1, _USER_COMMENT, undefined, len(comment), header + 2 * directory, 0)
-    return b"Exif\0\0" + struct.pack(">2sHI", b"MM", 42, header) + pointer + entry + comment
+    return picture_text.encoding(target.format, text, target.quality)
 
 
 def check_text(target: Target, text: str) -> None:
@@ -165,7 +140,7 @@ def read_text(path: str | Path) -> str:
     text = image.info.get("parameters")
     if isinstance(text, str) and text.strip():
         return text
-    comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+    comment = image.getexif().get_ifd(picture_text.EXIF_IFD).get(picture_text.USER_COMMENT)
     if isinstance(comment, bytes) and len(comment) > 8:
         return _comment(comment[:8], comment[8:])
     todo = "this one holds ComfyUI's graph, which is another language" if "workflow" in image.info else None
