@@ -17,7 +17,7 @@ from typing import Any
 
 from .control_files import CASES, Setup, write_files
 from .control_peers import PEERS
-from .lora_peers import answers_agree
+from .lora import answers_agree
 
 SMALL = {"channels": 64, "side": 128}
 FULL = {"channels": 320, "side": 512}

@@ -11,8 +11,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from .lora_peers import Setup as Place
-from .lora_peers import fill
+from .lora_setup import Setup as Place
+from .lora_setup import fill
 from .pipeline_peers import DTYPES
 
 CONTEXT, POOLED, TOKENS = 768, 1024, 4

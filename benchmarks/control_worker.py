@@ -13,8 +13,8 @@ import torch
 
 from .control_files import CASES, Case, Setup
 from .control_peers import PEERS, Peer
-from .lora_peers import Clock
-from .lora_peers import Setup as Place
+from .lora_setup import Setup as Place
+from .lora_worker import Clock
 from .pipeline_worker import peak_kib
 
 PLAIN = Case()

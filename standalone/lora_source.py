@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
@@ -77,13 +78,20 @@ def locate_lora(
         return _in_folder(path / given.get("subfolder", ""), given.get("weight_name"))
     if isinstance(source, str) and is_hub_id(source):
         return _on_hub(source, given, hub or Hub())
-    known = folders.names()
-    hint = (
-        nearest(str(source), known)
-        if folders.folders
-        else "give a path, or a folder of adapters with --lora-dir"
+    raise FileError(
+        "no such adapter",
+        source,
+        "a file, a name in a folder of adapters, or a hub id",
+        _hint(str(source), folders),
     )
-    raise FileError("no such adapter", source, "a file, a name in a folder of adapters, or a hub id", hint)
+
+
+def _hint(name: str, folders: Folders) -> str:
+    """The names that are near, or all; where only bundled ones are known and none is near, what to give."""
+    known = folders.names()
+    if folders.folders or get_close_matches(name.lower(), known):
+        return nearest(name, known)
+    return "give a path, or a folder of adapters with --lora-dir"
 
 
 def _in_folder(folder: Path, name: str | None) -> Path:

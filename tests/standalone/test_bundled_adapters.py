@@ -47,8 +47,18 @@ def test_own_files_come_first(tmp_path: Path) -> None:
     assert locate_lora(LORAS[0], Folders([tmp_path])) == own
     assert locate_lora(LORAS[0]).parent == lora_source.BUNDLED
     assert locate_control(CONTROLS[0]).parent == control.BUNDLED
-    with pytest.raises(FileError, match="did you mean"):
-        locate_lora(LORAS[0] + "x", Folders([tmp_path]))
+
+
+@pytest.mark.parametrize("with_folder", [True, False])
+def test_a_name_that_is_nearly_a_bundled_one_brings_it_to_mind(with_folder: bool, tmp_path: Path) -> None:
+    folders = Folders([tmp_path] if with_folder else [])
+    with pytest.raises(FileError, match=f"did you mean .*{LORAS[0]}"):
+        locate_lora(LORAS[0].replace("_", "-").upper(), folders)
+
+
+def test_a_name_like_none_is_told_where_names_come_from() -> None:
+    with pytest.raises(FileError, match="give a path"):
+        locate_lora("watercolour")
 
 
 def test_four_steps_of_the_distilled_one_are_nearer_than_four_without(pipe: Pipeline) -> None:
