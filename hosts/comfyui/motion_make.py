@@ -11,9 +11,10 @@ import torch
 from ...animate.files import MotionFile, open_motion
 from ...animate.network import Motion
 from ...animate.windows import Plan
+from ..motion import MotionAsk
 from .control_host import compute_dtype
 from .control_networks import Network
-from .motion_patch import MotionAsk, animated
+from .motion_patch import animated
 
 __all__ = ["apply", "load", "open_motion"]
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...animate.acting import MotionActing
 from ...animate.files import MotionFile
-from ...animate.network import Motion, check_fit
 from ...animate.norms import over_frames
 from ...animate.windows import Plan, Window, fused
-from ...controlnet.host import Host
 from ...samplers.levels import NoiseLevels
+from ..motion import MotionAsk
 from ..picking import picked
 from . import comfy
 from .control_patch import KEY as CONTROL
@@ -25,29 +22,14 @@ from .control_patch import controlled
 KEY = "sigmagraft_motion"
 
 
-@dataclass(frozen=True)
-class MotionAsk:
-    """Motion modules in a walk. FileError where they were made for another model."""
-
-    network: Motion
-    file: MotionFile
-    joint: bool
-    strength: float
-
-    def __call__(self, host: Host) -> list[MotionActing]:
-        check_fit(self.network.config, host.config, self.file.source)
-        return [MotionActing(self.network, host.config, joint=self.joint, strength=self.strength)]
-
-
 def animated(model: Any, ask: MotionAsk, networks: Sequence[Any], plan: Plan, model_betas: bool) -> Any:
     """A clone of `model` whose batches are clips."""
     wrappers = comfy("patcher_extension").WrappersMP
     clone = controlled(model, ask, networks)
-    volume = not ask.joint and ask.file.config.version == "v1"
     longest = ask.file.config.length
 
     def evaluate(executor: Any, x: Any, timesteps: Any, context: Any, *rest: Any, **named: Any) -> Any:
-        return _windowed(executor, plan, longest, volume, (x, timesteps, context, *rest), named)
+        return _windowed(executor, plan, longest, ask.volume, (x, timesteps, context, *rest), named)
 
     others = {key: found for key, found in clone.wrappers[wrappers.DIFFUSION_MODEL].items() if key != KEY}
     # before those of controls, which then see one window as everything else does
