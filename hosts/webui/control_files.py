@@ -1,4 +1,4 @@
-"""Control files, IP-Adapters and image encoders in a web UI's folders, by the names its dropdown shows."""
+"""Controls, IP-Adapters, image encoders and motion modules in a web UI's folders, by the names its dropdown shows."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ NONE = "None"
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 MODELS = ("ControlNet", "controlnet", "t2i_adapter", "ipadapter", "sigmagraft/control")
 ENCODERS = ("clip_vision", "CLIP", "ControlNetPreprocessor", "ControlNet", "ipadapter")
+MOTION = ("sigmagraft/motion", "animatediff_models", "AnimateDiff")
+EXTENSIONS = {MODELS[0]: "sd-webui-controlnet/models", MOTION[0]: "sd-webui-animatediff/model"}
 FEATURES = (".safetensors", ".ipadpt")
 
 
@@ -28,13 +30,18 @@ def names() -> list[str]:
     return [NONE, *REFERENCE, *_listed(MODELS)]
 
 
+def motion_names() -> list[str]:
+    """None, and the files of motion modules."""
+    return [NONE, *_listed(MOTION)]
+
+
 def path_of(name: str, kinds: tuple[str, ...] = MODELS) -> Path:
     """The file of a name, with or without its folder and ending. FileError with the nearest."""
     listed = _listed(kinds)
     short = {Path(key).stem: path for key, path in listed.items()}
     if name not in listed and name not in short:
         raise FileError(
-            "no such file in the web UI's models/ControlNet", name, todo=nearest(name, [*listed, *short])
+            f"no such file in the web UI's models/{kinds[0]}", name, todo=nearest(name, [*listed, *short])
         )
     return listed.get(name) or short[name]
 
@@ -90,8 +97,9 @@ def _folders(kinds: tuple[str, ...]) -> Iterator[Path]:
     named = [getattr(options, "controlnet_dir", None), *(getattr(options, "controlnet_dirs", None) or ())]
     folders = [Path(folder) for folder in named if folder and MODELS[0] in kinds]
     folders += [Path(paths.models_path, kind) for kind in kinds]
-    if MODELS[0] in kinds:
-        folders.append(Path(paths.script_path, "extensions", "sd-webui-controlnet", "models"))
+    folders += [
+        Path(paths.script_path, "extensions", EXTENSIONS[kind]) for kind in kinds if kind in EXTENSIONS
+    ]
     seen: set[Path] = set()
     for folder in folders:
         real = folder.resolve()  # two spellings of one folder where names have no capitals

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ...animate.files import MotionFile
+from ...animate.network import Motion
 from ...controlnet.files import ControlFile
 from ...controlnet.ip_adapter import IPAdapter
 from ...controlnet.ip_apply import image_adapters
@@ -29,6 +31,8 @@ from .walk import Walk
 from .walk_pass import Part
 
 Key = tuple[Path, int, torch.dtype]
+File = ControlFile | IPAdapterFile | MotionFile
+Made = ControlModel | IPAdapter | Motion
 _NOWHERE = Timeline([1.0, 0.0])
 
 
@@ -36,7 +40,7 @@ class Shelf:
     """Networks on the CPU, kept as long as jobs ask for them."""
 
     def __init__(self) -> None:
-        self._kept: dict[Key, ControlModel | IPAdapter] = {}
+        self._kept: dict[Key, Made] = {}
         self._used: set[Key] = set()
 
     def begin(self) -> None:
@@ -44,15 +48,23 @@ class Shelf:
         self._kept = {key: one for key, one in self._kept.items() if key in self._used}
         self._used = set()
 
-    def made(self, file: ControlFile | IPAdapterFile, dtype: torch.dtype) -> ControlModel | IPAdapter:
+    def made(self, file: File, dtype: torch.dtype) -> Made:
         """The network of a file."""
         key = (file.source, file.source.stat().st_mtime_ns, dtype)
         self._used.add(key)
         if key not in self._kept:
-            cpu = torch.device("cpu")
-            ip = isinstance(file, IPAdapterFile)
-            self._kept[key] = IPAdapter.load(file, cpu, dtype) if ip else ControlModel(file, cpu, dtype)  # type: ignore[arg-type]
+            self._kept[key] = _network(file, torch.device("cpu"), dtype)
         return self._kept[key]
+
+
+def _network(file: File, device: torch.device, dtype: torch.dtype) -> Made:
+    if isinstance(file, MotionFile):
+        return file.build(device, dtype)
+    return (
+        IPAdapter.load(file, device, dtype)
+        if isinstance(file, IPAdapterFile)
+        else ControlModel(file, device, dtype)
+    )
 
 
 SHELF = Shelf()

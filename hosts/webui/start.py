@@ -29,10 +29,11 @@ def start() -> type[Any]:
     # the host looks through the whole stack and every module to see who hangs on it: once here, the rest in `with_ui`
     script_callbacks.on_before_ui(_guarded("starting with the UI", with_ui))
     with guarded("making the panels"):
+        from .clip_script import SigmaGraftClip
         from .control_script import SigmaGraftControl
         from .guidance_script import SigmaGraftGuidance
 
-        SigmaGraft.companions = (SigmaGraftControl, SigmaGraftGuidance)
+        SigmaGraft.companions = (SigmaGraftControl, SigmaGraftGuidance, SigmaGraftClip)
     return SigmaGraft
 
 

@@ -19,10 +19,13 @@ _MARK = "sigmagraft_pass"
 
 @dataclass(frozen=True)
 class Part:
-    """What one panel has act: `begin` as the walk begins, `networks` on the device as long as it lasts."""
+    """What one panel has act: `begin` as the walk begins, `networks` on the device as long as it lasts, and
+    (object, attribute, value) in the places of the host's own.
+    """
 
     begin: Callable[[Walk], None]
     networks: Sequence[nn.Module] = ()
+    swaps: Sequence[tuple[Any, str, Any]] = ()
 
 
 class Pass:
@@ -49,6 +52,9 @@ class Pass:
             for network in [one for part in self.parts.values() for one in part.networks]:
                 network.to(device_of(self.p))
                 stack.callback(network.to, "cpu")
+            for owner, name, value in [one for part in self.parts.values() for one in part.swaps]:
+                stack.callback(setattr, owner, name, getattr(owner, name))
+                setattr(owner, name, value)
             walk = Walk(self.p, model, self.noise, named, stack)
             for part in self.parts.values():
                 part.begin(walk)

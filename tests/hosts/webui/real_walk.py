@@ -60,6 +60,7 @@ def served(name: str, scratch: Any, models: Mapping[str, Sequence[Path]]) -> Ite
         for place, files in models.items():
             stack.enter_context(_brought(folder / "models", place, files))
         extension = folder / "extensions" / "latents_under_test"
+        extension.unlink(missing_ok=True)  # of a run that was killed
         extension.symlink_to(EXTENSION, target_is_directory=True)
         stack.callback(extension.unlink)
         stack.enter_context(installed(folder))
