@@ -76,6 +76,13 @@ def test_a_prompt_an_option_and_a_loaded_name_draw_the_same(pipe: Pipeline, tmp_
     assert torch.equal(drawn(pipe), tagged)
     pipe.unfuse_lora()
     assert hashes(pipe) == before
+    spare = pipe.loras.wiring.fused.spare
+    assert spare
+    pipe.fuse_lora()
+    assert not spare
+    pipe.unfuse_lora()
+    assert close(drawn(pipe), tagged)
+    assert not pipe.loras.wiring.fused.spare  # a run gives back what waits for a merge
     pipe.unload_lora_weights()
     assert torch.equal(drawn(pipe), plain_picture)
 
