@@ -1,4 +1,4 @@
-"""ComfyUI's folders of models, and the one of IP-Adapters that only packs register."""
+"""ComfyUI's folders of models, those that only packs register (IP-Adapters, motion modules) included."""
 
 from __future__ import annotations
 
@@ -6,24 +6,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import FileError
+from ...core.errors import FileError, nearest
 
 IP_ADAPTERS = "ipadapter"
 NONE = "none in models/{}"  # a dropdown without entries tells nobody what to do
 
 
-def names(kind: str) -> list[str]:
-    """The files of a folder for a dropdown."""
+def listed(kind: str) -> list[str]:
+    """The files of a folder and of wherever else ComfyUI is told to look."""
     paths = _paths(kind)
-    return (list(paths.get_filename_list(kind)) if paths else []) or [NONE.format(kind)]
+    return list(paths.get_filename_list(kind)) if paths else []
+
+
+def names(kind: str) -> list[str]:
+    """The same for a dropdown."""
+    return listed(kind) or [NONE.format(kind)]
 
 
 def path(kind: str, name: str) -> Path:
-    """The file of a name. FileError where there is none."""
+    """The file of a name. FileError with the nearest where there is none."""
     paths = _paths(kind)
     found = paths.get_full_path(kind, name) if paths else None
     if found is None:
-        raise FileError("no such file", name, todo=f"put it into models/{kind}, then choose it")
+        there = listed(kind)
+        todo = nearest(name, there) if there else f"put it into models/{kind}, then choose it"
+        raise FileError(f"no such file in models/{kind}", name, todo=todo)
     return Path(found)
 
 

@@ -33,14 +33,11 @@ class AdapterLoader(Node):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, dict[str, Field]]:
-        encoders = [
-            name for name in folders.names("clip_vision") if name != folders.NONE.format("clip_vision")
-        ]
         told = "connected: the clip_vision of the nodes that use it; else a file in models/clip_vision"
         return {
             "required": {
                 "file": (folders.names(folders.IP_ADAPTERS), {"tooltip": "a file in models/ipadapter"}),
-                "image_encoder": ([CONNECTED, *encoders], {"tooltip": told}),
+                "image_encoder": ([CONNECTED, *folders.listed("clip_vision")], {"tooltip": told}),
                 "version": (
                     list(VERSIONS),
                     {"tooltip": "of FaceID plus: version 2 is told by the file's name alone"},

@@ -1,37 +1,17 @@
-"""What LoRA nodes are connected by, and the files they choose from; the nodes that say where and when a LoRA acts.
+"""What LoRA nodes are connected by; the nodes that say where and when a LoRA acts.
 
 What reads their texts is loaded when they run, since a start needs none of it.
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
-from ...core.errors import FileError, nearest
 from .fields import Field
 from .node import Node
 
 BLOCKS, SCHEDULE = "SIGMAGRAFT_LORA_BLOCKS", "SIGMAGRAFT_LORA_SCHEDULE"
 FOLDER = "loras"
-
-
-def files() -> list[str]:
-    """The names in models/loras and wherever else ComfyUI is told to look."""
-    paths: Any = sys.modules.get("folder_paths")
-    return [] if paths is None else list(paths.get_filename_list(FOLDER))
-
-
-def path_of(name: str) -> Path:
-    """The file of a name in that list. FileError where it is gone."""
-    paths: Any = sys.modules.get("folder_paths")
-    found = None if paths is None else paths.get_full_path(FOLDER, name)
-    if found is None:
-        raise FileError(
-            "no such file in models/loras", name, todo=nearest(name, files()) if files() else None
-        )
-    return Path(found)
 
 
 class BlocksNode(Node):

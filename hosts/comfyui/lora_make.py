@@ -9,8 +9,9 @@ from typing import Any
 
 from ...loras import Strength, parse_expression
 from ..loras import Shelf, bound_to, by_name, refuse_sources, told
+from . import control_folders as folders
 from .lora_apply import apply, by_host, layout_of
-from .lora_fields import files, path_of
+from .lora_fields import FOLDER
 
 __all__ = ["Shelf", "Strength", "Wanted", "put", "written"]
 
@@ -27,7 +28,7 @@ class Wanted:
 
 def put(shelf: Shelf, model: Any, clip: Any | None, wanted: Sequence[Wanted], force: bool) -> dict[str, Any]:
     """A node's outputs with these on. FileError, OptionError; nothing given has changed then."""
-    paths = [path_of(one.name) for one in wanted]
+    paths = [folders.path(FOLDER, one.name) for one in wanted]
     layout = layout_of(model, clip)
     reports = []
     if layout is None:
@@ -63,5 +64,5 @@ def written(text: str) -> list[Wanted]:
     for line in filter(None, (line.strip().strip("<>").removeprefix("lora:") for line in text.splitlines())):
         name, strength, options = parse_expression(line)
         refuse_sources(options, line)
-        found.append(Wanted(by_name(name, files()), strength))
+        found.append(Wanted(by_name(name, folders.listed(FOLDER)), strength))
     return found

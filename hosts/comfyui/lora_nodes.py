@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from ...core.errors import FileError
+from . import control_folders as folders
 from .fields import Field
-from .lora_fields import BLOCKS, SCHEDULE, files, path_of
+from .lora_fields import BLOCKS, FOLDER, SCHEDULE
 from .node import Node
 
 NONE = "None"  # an empty row of the stack; also what a dropdown says where there are no files
@@ -57,7 +56,7 @@ class LoadLora(LoraNode):
         required: dict[str, Field] = {
             **MODELS,
             "lora_name": (
-                files() or [NONE],
+                folders.listed(FOLDER) or [NONE],
                 {"tooltip": "a file in models/loras; reload the page after adding one"},
             ),
             "strength_model": ("FLOAT", {**WEIGHT, "tooltip": "how strongly it acts on the UNet"}),
@@ -74,7 +73,7 @@ class LoadLora(LoraNode):
     @classmethod
     def VALIDATE_INPUTS(cls, lora_name: str | None = None) -> bool | str:
         """True, or that the file is gone."""
-        return cls.checked(lambda: lora_name is None or path_of(lora_name))
+        return cls.checked(lambda: lora_name is None or folders.path(FOLDER, lora_name))
 
     @classmethod
     def IS_CHANGED(cls, lora_name: str | None = None, **others: Any) -> int:
@@ -114,7 +113,7 @@ class LoraStack(LoraNode):
         required: dict[str, Field] = dict(MODELS)
         for row in range(1, cls.ROWS + 1):
             required[f"lora_{row}"] = (
-                [NONE, *files()],
+                [NONE, *folders.listed(FOLDER)],
                 {"default": NONE, "tooltip": "a file in models/loras"},
             )
             required[f"weight_{row}"] = ("FLOAT", {**WEIGHT, "tooltip": "on UNet and text encoders"})
@@ -130,7 +129,7 @@ class LoraStack(LoraNode):
         """True, or which line cannot be read or names no file."""
         from .lora_make import written
 
-        return cls.checked(lambda: more is None or [path_of(one.name) for one in written(more)])
+        return cls.checked(lambda: more is None or [folders.path(FOLDER, one.name) for one in written(more)])
 
     @classmethod
     def IS_CHANGED(cls, more: str | None = None, **rows: Any) -> int:
@@ -163,10 +162,4 @@ class LoraStack(LoraNode):
 
 def _changed(names: Sequence[str]) -> int:
     """When the youngest of these files was changed; what is missing is said when the node runs."""
-    found = 0
-    for name in names:
-        try:
-            found = max(found, Path(path_of(name)).stat().st_mtime_ns)
-        except (FileError, OSError):
-            continue
-    return found
+    return max((folders.changed(FOLDER, name) for name in names), default=0)

@@ -88,6 +88,7 @@ def world(tmp_path: Path, host: dict[str, ModuleType], monkeypatch: pytest.Monke
     made = World(tmp_path)
     names = lambda kind: sorted(file.name for file in tmp_path.glob("*.safetensors"))  # noqa: E731
     paths = SimpleNamespace(
+        folder_names_and_paths={"loras": ()},
         get_filename_list=names,
         get_full_path=lambda kind, name: str(tmp_path / name) if (tmp_path / name).is_file() else None,
     )
