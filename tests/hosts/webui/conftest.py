@@ -54,3 +54,12 @@ def unet() -> Any:
     from .real_walk import checkpoint_unet
 
     return checkpoint_unet()
+
+
+@pytest.fixture(scope="session", params=("neo", "forge", "reforge", "a1111"))
+def kept_web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real web UI whose latents are kept, one for all modules that look at them."""
+    from .real_walk import served
+
+    with served(request.param, tmp_path_factory, {}) as host:
+        yield host

@@ -13,12 +13,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from sigmagraft.animate.acting import MotionActing
+from sigmagraft.animate.files import MotionFile
+from sigmagraft.animate.norms import over_frames
+from sigmagraft.animate.windows import Plan
 from sigmagraft.core.adapters import hooks_of
 from sigmagraft.core.checkpoint import open_weights
 from sigmagraft.core.unet_config import UNetConfig
 from sigmagraft.guidance import Kin
 from sigmagraft.samplers import SAMPLERS, drive, schedule
 from sigmagraft.samplers.levels import NoiseLevels
+from sigmagraft.standalone.animate_run import ClipDenoiser
 from sigmagraft.standalone.conditioning import Conditioning
 from sigmagraft.standalone.denoiser import Denoiser
 from sigmagraft.standalone.guidance import guiding
@@ -49,16 +54,13 @@ MARKS = [pytest.mark.slow, pytest.mark.skipif(not CHECKPOINT, reason="no checkpo
 @contextlib.contextmanager
 def served(name: str, scratch: Any, models: Mapping[str, Sequence[Path]]) -> Iterator[RealWebUI]:
     """A host with the checkpoint, an extension that keeps latents, and files in folders of its models/."""
-    variable = f"SIGMAGRAFT_{name.upper()}"
-    if variable not in os.environ:
-        pytest.skip(f"{variable} names no checkout of this web UI")
-    folder = Path(os.environ[variable])
+    folder = folder_of(name)
     flags = ["--nowebui"]
     if name != "neo":  # which goes by its settings alone
         flags += ["--ckpt", str(CHECKPOINT), "--no-download-sd-model"]
     with contextlib.ExitStack() as stack:
         for place, files in models.items():
-            stack.enter_context(_brought(folder / "models", place, files))
+            stack.enter_context(brought(folder / "models", place, files))
         extension = folder / "extensions" / "latents_under_test"
         extension.unlink(missing_ok=True)  # of a run that was killed
         extension.symlink_to(EXTENSION, target_is_directory=True)
@@ -70,8 +72,16 @@ def served(name: str, scratch: Any, models: Mapping[str, Sequence[Path]]) -> Ite
         yield host
 
 
+def folder_of(name: str) -> Path:
+    """A host's checkout; skips where none is named."""
+    variable = f"SIGMAGRAFT_{name.upper()}"
+    if variable not in os.environ:
+        pytest.skip(f"{variable} names no checkout of this web UI")
+    return Path(os.environ[variable])
+
+
 @contextlib.contextmanager
-def _brought(models: Path, place: str, files: Sequence[Path]) -> Iterator[None]:
+def brought(models: Path, place: str, files: Sequence[Path]) -> Iterator[None]:
     """Files in a folder that goes again, with those above it that were not there."""
     target = models / place
     new = next((one for one in reversed([target, *target.parents]) if not one.exists()), target)
@@ -116,6 +126,25 @@ def ended(
     walk = schedule("simple", STEPS, levels)
     denoiser = Denoiser(unet, levels, "eps", torch.float32)
     denoiser.hooks = hooks_of([one for ask in asks for one in ask(host_of(unet, tuple(walk)))])
+    return _walked(denoiser, kept, kin, walk)
+
+
+def clip_end(
+    unet: UNet, kept: Mapping[str, Any], file: MotionFile, plan: Plan | None, kin: Sequence[Kin] = ()
+) -> Tensor:
+    """Where the runner's clip ends, from the same noise and prompts, on the levels of the modules."""
+    levels = NoiseLevels.discrete(**(file.betas or {}))
+    walk = schedule("simple", STEPS, levels)
+    denoiser = ClipDenoiser(unet, levels, "eps", torch.float32)
+    denoiser.plan, denoiser.sigmas = plan, walk
+    denoiser.hooks = hooks_of([MotionActing(file.build(torch.device("cpu"), torch.float32), unet.config)])
+    volume = file.config.version == "v1"
+    with over_frames(unet, lambda: denoiser.sequences) if volume else contextlib.nullcontext():
+        return _walked(denoiser, kept, kin, walk)
+
+
+def _walked(denoiser: Denoiser, kept: Mapping[str, Any], kin: Sequence[Kin], walk: Sequence[float]) -> Tensor:
+    levels = denoiser.levels
     sides: Any = [
         Conditioning(kept[name], None, branches=(branch,))
         for name, branch in (("c", "cond"), ("uc", "uncond"))

@@ -55,10 +55,12 @@ class Inner(nn.Module):
 
     def __init__(self, unet: nn.Module) -> None:
         super().__init__()
-        self.unet, self.sigmas, self.inner_model = unet, TABLE, SimpleNamespace()
+        self.unet, self.inner_model = unet, SimpleNamespace()
+        self.register_buffer("sigmas", TABLE.clone())
+        self.register_buffer("log_sigmas", TABLE.log())
 
     def time(self, sigma: float) -> float:
-        logs = TABLE.double().log()
+        logs = self.sigmas.double().log()
         low = min(max(int((logs < math.log(sigma)).sum()) - 1, 0), len(logs) - 2)
         return low + float((math.log(sigma) - logs[low]) / (logs[low + 1] - logs[low]))
 
@@ -116,6 +118,9 @@ class Patcher:
 
     def clone(self) -> Patcher:
         return Patcher(self.model, copy.deepcopy(self.model_options))
+
+    def add_extra_torch_module_during_sampling(self, modules: nn.Module, cast_to_unet_dtype: bool) -> None:
+        assert not cast_to_unet_dtype
 
     def add_conditioning_modifier(self, modifier: Any) -> None:
         self.model_options.setdefault("conditioning_modifiers", []).append(modifier)
@@ -185,7 +190,7 @@ def processing(family: str, **more: Any) -> tuple[Any, Any, nn.Module]:
     if family == "a1111":
         p.sd_model = SimpleNamespace(model=SimpleNamespace(diffusion_model=ldm), cond_stage_key="txt")
         return p, Ldm(ldm, **more), ldm
-    network = SimpleNamespace(diffusion_model=patched)
+    network = SimpleNamespace(diffusion_model=patched, computation_dtype=torch.float32, predictor=Predictor())
     p.sd_model = SimpleNamespace(forge_objects=SimpleNamespace(unet=Patcher(network)))
     module: Any = ModuleType(FORGE)
     module.calc_cond_uncond_batch = calc_cond_uncond_batch
@@ -208,3 +213,13 @@ def sides(prompts: Sequence[Tensor], negatives: Sequence[Tensor]) -> list[Condit
     """The same as the runner has them."""
     pairs: Any = ((prompts, "cond"), (negatives, "uncond"))
     return [Conditioning(torch.cat(list(rows)), branches=(branch,)) for rows, branch in pairs]
+
+
+class Predictor(nn.Module):
+    """What the Forges keep their levels in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prediction_type = "epsilon"
+        self.register_buffer("sigmas", TABLE.clone())
+        self.register_buffer("log_sigmas", TABLE.log())
