@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from sigmagraft.guidance import Setting, open_kin, read_guidances
@@ -24,37 +25,39 @@ PICTURE = encoded(files.picture(1))
 FREEU = "freeu:b1=1.1,b2=1.1,places=levels"
 OUTPUTS = ["cfg_zero", "apg:eta=0.5", "dynthres:mimic=2", "rescale"]
 WAYS = {
-    "plain": [],
+    "all": [FREEU, *OUTPUTS, "pag:start=0.34", "sag:scale=2,threshold=0.5"],
     "pag": ["pag:layers=all"],
-    "sag": ["sag:scale=2"],
+    "sag": ["sag:scale=2,threshold=0.5"],
     "freeu": [FREEU],
     "outputs": OUTPUTS,
-    "all": [FREEU, *OUTPUTS, "pag:start=0.34", "sag:stop=0.67"],
 }
+
+
+@pytest.fixture(scope="module")
+def plain(kept_web: RealWebUI, unet: UNet, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What is drawn without guidance."""
+    kept, _ = drawn(kept_web, tmp_path_factory.mktemp("plain") / "plain.pt")
+    assert apart(kept["final"], ended(unet, kept)) < SAME
+    return kept
 
 
 def drawn(web: RealWebUI, path: Path, *texts: str, **more: Any) -> tuple[dict[str, Any], str]:
     return kept_of(web, path, {PANEL: texts}, **more)
 
 
-def test_every_kind_ends_where_the_runner_ends(kept_web: RealWebUI, unet: UNet, tmp_path: Path) -> None:
-    plain: Any = None
-    found = {}
-    for name, texts in WAYS.items():
-        kept, text = drawn(kept_web, tmp_path / "kept.pt", *texts)
-        kin = open_kin(read_guidances(texts), Setting(unet.config))
-        found[name] = apart(kept["final"], ended(unet, kept, kin=kin))
-        plain = plain or kept
-        if texts:
-            assert apart(kept["final"], plain["final"]) > SAME, name
-            told = json.loads(json.loads(text.split("SigmaGraft: ")[1].rsplit(", Version", 1)[0]))
-            assert (
-                told["guidance"] == [one.text for one in read_guidances(texts)]
-                if len(texts) > 1
-                else texts[0]
-            )
-    print(kept_web.name, found)
-    assert {name: value for name, value in found.items() if value > SAME} == {}
+@pytest.mark.parametrize("name", WAYS)
+def test_it_ends_where_the_runner_ends(
+    kept_web: RealWebUI, plain: Any, unet: UNet, tmp_path: Path, name: str
+) -> None:
+    texts = WAYS[name]
+    kept, text = drawn(kept_web, tmp_path / "kept.pt", *texts)
+    kin = open_kin(read_guidances(texts), Setting(unet.config))
+    found = apart(kept["final"], ended(unet, kept, kin=kin))
+    print(kept_web.name, name, found, apart(kept["final"], plain["final"]))
+    assert found < SAME
+    assert apart(kept["final"], plain["final"]) > SAME
+    told = json.loads(json.loads(text.split("SigmaGraft: ")[1].rsplit(", Version", 1)[0]))
+    assert told["guidance"] == ([one.text for one in read_guidances(texts)] if len(texts) > 1 else texts[0])
 
 
 def test_batches_at_cfg_1_and_beside_a_control(kept_web: RealWebUI, unet: UNet, tmp_path: Path) -> None:
