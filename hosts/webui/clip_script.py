@@ -92,6 +92,9 @@ class SigmaGraftClip(scripts.Script):
     def process(self, p: Any, *args: Any) -> None:
         """Write into the pictures what makes the clip."""
         if (clip := _of(p)) is not None:
+            from .clip_walk import SHELF
+
+            SHELF.begin()
             p.extra_generation_params[KEY] = written(clip)
 
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
