@@ -75,7 +75,8 @@ class SigmaGraftClip(scripts.Script):
         try:
             clip = clip_of(args)
             if clip.wanted:
-                from ...animate.encode import codec  # what a start does not need is loaded when it is asked for
+                # what a start does not need is loaded when it is asked for
+                from ...animate.encode import codec
                 from .clip_walk import opened
 
                 clip.plan(opened(clip).config.length)
