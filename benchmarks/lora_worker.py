@@ -74,10 +74,11 @@ def figures(peer: Peer) -> dict[str, Any]:
     found["not undone"] = float(sum(before[name] != crc for name, crc in peer.weights().items()))
     peer.fuse()
     other = str(peer.setup.count)
-    peer.load(other)
-    swaps = [[other], peer.chosen, [other]][: max(2, times)]
+    peer.load(other)  # PEFT takes out what is merged when it loads, which is not the first swap's gain
+    peer.swap([other])
+    swaps = [peer.chosen, [other]][:times]
     found["swap"] = min(clock.time(partial(peer.swap, names)) for names in swaps)
-    peer.merge_for_prompt(peer.chosen)
+    peer.merge_for_prompt([other])
     found["next prompt"] = min(clock.time(partial(peer.merge_for_prompt, names)) for names in swaps)
     answers.append(float(peer.step().float().abs().mean()))
     return found | {"memory, MiB": clock.memory(), "answers": answers}
