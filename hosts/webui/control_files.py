@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from ...controlnet.settings import REFERENCE
 from ...core.errors import FileError, MissingPartError, SigmaGraftError, nearest
 
@@ -58,8 +56,8 @@ def opened(name: str) -> ControlFile | IPAdapterFile:
         return open_control(path)
 
 
-def encoder_for(file: IPAdapterFile, given: str, device: torch.device, dtype: torch.dtype) -> ImageEncoder:
-    """The image encoder of this name, else the first that gives what the adapter takes. MissingPartError."""
+def encoder_for(file: IPAdapterFile, given: str) -> ImageEncoder:
+    """On the CPU: the one of this name, else the first that gives what the adapter takes. MissingPartError."""
     from ...controlnet.clip_vision import ImageEncoder
 
     paths = [path_of(given, ENCODERS)] if given else _listed(ENCODERS).values()
@@ -70,7 +68,7 @@ def encoder_for(file: IPAdapterFile, given: str, device: torch.device, dtype: to
             continue
         sizes = {"pooled": found.pooled, "hidden": found.hidden}
         if all(sizes[name] == channels for name, channels in file.channels.items() if name != "face"):
-            return ImageEncoder.load(path, device, dtype)
+            return found
     name, where = file.encoder
     raise MissingPartError(
         f"{file.variant.label} needs its image encoder, {name}",

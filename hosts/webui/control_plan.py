@@ -117,7 +117,7 @@ def _prompted(p: Any, unit: Unit, file: IPAdapterFile) -> tuple[Ask, list[nn.Mod
 
     def encode(images: Any, wanted: Any, crop: str) -> Any:
         if not encoders:  # in full numbers on the CPU: once a job, and it needs no room on a card
-            encoders.append(encoder_for(file, words.get("encoder", ""), torch.device("cpu"), torch.float32))
+            encoders.append(encoder_for(file, words.get("encoder", "")))
         return encoders[0].encode(images, wanted, crop)
 
     prompt = prompt_of(unit, face=face)
