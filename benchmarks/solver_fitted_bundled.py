@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 from collections.abc import Callable
 from itertools import chain
@@ -197,5 +198,5 @@ def of_bundled(args: argparse.Namespace) -> None:
             print(line(label + (" (auto)" if label == auto.label else ""), shown))
         if spec := specs.get(budget):
             walk = walk_of(pipe, spec, list(spec.sigmas), {})
-            mine = Scores(scores.given, Path("/dev/null")).of("fitted", budget, walk, len(given), drawn=True)
+            mine = Scores(scores.given, Path(os.devnull)).of("fitted", budget, walk, len(given), drawn=True)
             print(line(f"fitted, {spec.name}", mine), beside(best, mine, rows[best]), sep="\n", flush=True)

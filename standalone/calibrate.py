@@ -123,14 +123,14 @@ class Calibrating:
         """Words for a person, before anything slow; sets the total of the progress."""
         each = seconds_each(self.fit[0])
         sizes, images = self.sizes, self.sizes.count
-        shape = Shape(self.levels, self.levels.sigma_max, self.steps)
+        shape = self._shape(self.levels.sigma_max)
         changed = shape.evaluations()
         rounds = max(sizes.rounds - TRIAL_ROUNDS, 0)
         tried = len(DAMPINGS) * min(ENOUGH, images) * self.steps
         trial = TRIED * (min(SCREENED, images) * changed + TRIAL_ROUNDS * tried)
         full = images * 2 * changed + rounds * (tried + max(images - ENOUGH, 0) * self.steps)
         looked = sizes.held_out * self.steps * (rounds + TRIED * TRIAL_ROUNDS)
-        screen = (len(list(ways_of(self.steps, self.levels))) + TRIED) * SCREENED * self.steps
+        screen = (len(list(ways_of(self.steps, self.levels))) + TRIED) * min(SCREENED, images) * self.steps
         self.count.total = (images + sizes.held_out) * sizes.teacher + screen + trial + full + looked
         minutes = self.count.total * each / 60
         return f"about {self.count.total} evaluations of {each:.3g} s, {minutes:.1f} minutes"
@@ -153,6 +153,9 @@ class Calibrating:
             self.state.cost = deviations.cost
             self.state.save()
         self.deviations = deviations
+
+    def _shape(self, first: float) -> Shape:
+        return Shape(self.levels, first, self.steps)
 
     def _some(self) -> list[Batch]:
         """The first batches, of about SCREENED images."""
@@ -203,7 +206,7 @@ class Calibrating:
         """The fit from this start: on some images in the rounds of trial, then on all."""
         trial = start["rounds"] < self.trial
         if self.under_way is None or self.under_way[:2] != (start["first"], trial) or not start["rounds"]:
-            shape = Shape(self.levels, start["first"], self.steps)
+            shape = self._shape(start["first"])
             sets = sets_of(self._some() if trial else self.fit, shape.first)
             difference = DIFFERENCE.get(self.pipe.model.dtype, 2e-3)
             made = Fit(shape, start["numbers"], sets, difference)
@@ -238,7 +241,7 @@ class Calibrating:
 
     def _calibration(self) -> Calibration:
         best = self.found["best"]
-        solver = Shape(self.levels, best["first"], self.steps).solver(best["numbers"])
+        solver = self._shape(best["first"]).solver(best["numbers"])
         assert solver is not None  # it has been walked
         error = {"fitted": best["fitted"], "held_out": best["held"], "general": self.found["general"]["held"]}
         walked = {"prompts": len(self.said), "images": self.sizes.count, "held_out": self.sizes.held_out}
