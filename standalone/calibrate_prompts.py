@@ -42,8 +42,8 @@ SCENES = (
 
 
 def prompts_for(source: str) -> tuple[str, ...]:
-    """The prompts for the model of this file."""
-    return SCENES if source.endswith("scenes.safetensors") else PROMPTS
+    """The prompts for the model of this file; the bundled one draws scenes alone."""
+    return SCENES if source == "bundled" or source.endswith("scenes.safetensors") else PROMPTS
 
 
 def parted(prompts: tuple[str, ...] | list[str]) -> tuple[list[str], list[str]]:

@@ -18,6 +18,7 @@ from sigmagraft.samplers.calibration_file import load_calibration, save_calibrat
 from sigmagraft.standalone import calibrate as module
 from sigmagraft.standalone import cli
 from sigmagraft.standalone.calibrate import Sizes, calibrate
+from sigmagraft.standalone.calibrate_prompts import PROMPTS, SCENES, prompts_for
 from sigmagraft.standalone.cli import generate
 from sigmagraft.standalone.compare import Comparison, Entry
 from sigmagraft.standalone.pipeline import Pipeline
@@ -270,3 +271,8 @@ def test_the_command_fits_with_adapters_on(
     assert cli.main([*asked, "-o", str(tmp_path / "m.json")]) == 2
     assert (seen["loras"], seen["size"], seen["steps"]) == ([given], (64, 64), 2)
     assert "seen" in capsys.readouterr().err
+
+
+def test_the_bundled_model_walks_scenes_by_whatever_name_it_is_loaded() -> None:
+    assert prompts_for("bundled") == prompts_for("/a/folder/scenes.safetensors") == SCENES
+    assert prompts_for("dreams.safetensors") == PROMPTS
