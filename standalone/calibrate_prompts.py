@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .measure import PROMPTS as MEASURED
 from .measure import SCENES as MEASURED_SCENES
+from .measure import draws_scenes
 
 PROMPTS = (
     *MEASURED,
@@ -42,8 +43,8 @@ SCENES = (
 
 
 def prompts_for(source: str) -> tuple[str, ...]:
-    """The prompts for the model of this file; the bundled one draws scenes alone."""
-    return SCENES if source == "bundled" or source.endswith("scenes.safetensors") else PROMPTS
+    """The prompts for the model of this file."""
+    return SCENES if draws_scenes(source) else PROMPTS
 
 
 def parted(prompts: tuple[str, ...] | list[str]) -> tuple[list[str], list[str]]:

@@ -50,6 +50,11 @@ PROMPTS = (
 )
 
 
+def draws_scenes(source: str) -> bool:
+    """Whether this is the bundled model, which draws scenes alone."""
+    return source == "bundled" or source.endswith("scenes.safetensors")
+
+
 def measure(
     pipe: Pipeline,
     prompts: Sequence[str] = (),
@@ -68,7 +73,7 @@ def measure(
     """
     if settings.get("guidance", "cfg") != "cfg":
         raise OptionError(f"statistics with guidance {settings['guidance']}", expected="cfg")
-    said = list(prompts) or list(SCENES if pipe.model.source.endswith("scenes.safetensors") else PROMPTS)
+    said = list(prompts) or list(SCENES if draws_scenes(pipe.model.source) else PROMPTS)
     estimator = Estimator(
         pipe.levels,
         rows=rows,
