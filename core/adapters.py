@@ -38,6 +38,14 @@ def patches_of(adapters: Sequence[Acting]) -> Callable[[StepInfo], list[Evaluati
     return patches
 
 
+def with_more(hooks: Hooks | None, patches: Sequence[EvaluationPatch], info: StepInfo) -> Hooks | None:
+    """The hooks of one evaluation with more patches in it."""
+    if patches:
+        hooks = hooks or Hooks((), info)
+        hooks.add(patches)
+    return hooks
+
+
 def hooks_of(adapters: Sequence[Acting]) -> Callable[[StepInfo], Hooks | None]:
     """The same as Hooks; None where no adapter acts."""
     patches = patches_of(adapters)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from ..core.option import Option
-from ..core.patch import OutputPatch, StepInfo
+from ..core.patch import Block, OutputPatch, StepInfo
 from .places import Places, self_attentions
 from .spec import Evaluation, Guidance, Setting, guidance
 
@@ -28,13 +30,16 @@ def _itself(out: Tensor, q: Tensor, k: Tensor, v: Tensor, info: StepInfo) -> Ten
 )
 class PAG(Guidance):
     """+ s (cond - perturbed), where the perturbed answer to the prompt is made with the identity in place of the
-    self-attention maps of `layers` (equation 16). It needs no negative prompt.
+    self-attention maps of `layers` (equation 16), in words or as (block, index). It needs no negative prompt.
     """
 
-    def __init__(self, setting: Setting, scale: float, adaptive: float, layers: str) -> None:
+    def __init__(
+        self, setting: Setting, scale: float, adaptive: float, layers: str | Sequence[tuple[Block, int]]
+    ) -> None:
         super().__init__(setting)
         self.scale, self.adaptive = scale, adaptive
-        where = self_attentions(setting.known("pag"), layers, "guidance pag, layers")
+        words = isinstance(layers, str)
+        where = self_attentions(setting.known("pag"), layers, "guidance pag, layers") if words else layers
         self._perturbed = [OutputPatch(block, index, "attn1", _itself) for block, index in where]
 
     def term(self, at: Evaluation) -> Tensor | None:

@@ -32,7 +32,7 @@ class SAG(Guidance):
     block attends to more than `threshold` (equation 16). Of the negative prompt's answer, else of the prompt's.
     """
 
-    def __init__(self, setting: Setting, scale: float, blur: float, threshold: float) -> None:
+    def __init__(self, setting: Setting, scale: float, blur: float = 1.0, threshold: float = 1.0) -> None:
         super().__init__(setting)
         config = setting.known("sag")
         if not config.transformer_depth_middle:

@@ -15,18 +15,41 @@ from .animate import (
 from .animate_video import AnimateDiffVideoToVideoPipeline
 from .auto import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
 from .base import DiffusionPipeline
-from .control import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
+from .control import (
+    ControlNetModel,
+    StableDiffusionControlNetImg2ImgPipeline,
+    StableDiffusionControlNetInpaintPipeline,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionXLControlNetImg2ImgPipeline,
+    StableDiffusionXLControlNetInpaintPipeline,
+    StableDiffusionXLControlNetPipeline,
+)
 from .depth import StableDiffusionDepth2ImgPipeline
 from .device import best_device
 from .ip_adapter import IPAdapterXL
+from .kin import (
+    StableDiffusionControlNetPAGInpaintPipeline,
+    StableDiffusionControlNetPAGPipeline,
+    StableDiffusionPAGImg2ImgPipeline,
+    StableDiffusionPAGInpaintPipeline,
+    StableDiffusionPAGPipeline,
+    StableDiffusionSAGPipeline,
+    StableDiffusionXLControlNetPAGImg2ImgPipeline,
+    StableDiffusionXLControlNetPAGPipeline,
+    StableDiffusionXLPAGImg2ImgPipeline,
+    StableDiffusionXLPAGInpaintPipeline,
+    StableDiffusionXLPAGPipeline,
+)
 from .models import AutoencoderKL, UNet2DConditionModel
 from .motion import MotionAdapter
 from .output import ImagePipelineOutput, StableDiffusionPipelineOutput
 from .pictures import export_to_gif, export_to_video, load_image, make_image_grid
 from .stable_diffusion import (
+    StableDiffusionDifferentialImg2ImgPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLDifferentialImg2ImgPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
@@ -49,15 +72,32 @@ __all__ = [
     "IPAdapterXL",
     "ImagePipelineOutput",
     "MotionAdapter",
+    "StableDiffusionControlNetImg2ImgPipeline",
+    "StableDiffusionControlNetInpaintPipeline",
+    "StableDiffusionControlNetPAGInpaintPipeline",
+    "StableDiffusionControlNetPAGPipeline",
     "StableDiffusionControlNetPipeline",
     "StableDiffusionDepth2ImgPipeline",
+    "StableDiffusionDifferentialImg2ImgPipeline",
     "StableDiffusionImg2ImgPipeline",
     "StableDiffusionInpaintPipeline",
+    "StableDiffusionPAGImg2ImgPipeline",
+    "StableDiffusionPAGInpaintPipeline",
+    "StableDiffusionPAGPipeline",
     "StableDiffusionPipeline",
     "StableDiffusionPipelineOutput",
+    "StableDiffusionSAGPipeline",
+    "StableDiffusionXLControlNetImg2ImgPipeline",
+    "StableDiffusionXLControlNetInpaintPipeline",
+    "StableDiffusionXLControlNetPAGImg2ImgPipeline",
+    "StableDiffusionXLControlNetPAGPipeline",
     "StableDiffusionXLControlNetPipeline",
+    "StableDiffusionXLDifferentialImg2ImgPipeline",
     "StableDiffusionXLImg2ImgPipeline",
     "StableDiffusionXLInpaintPipeline",
+    "StableDiffusionXLPAGImg2ImgPipeline",
+    "StableDiffusionXLPAGInpaintPipeline",
+    "StableDiffusionXLPAGPipeline",
     "StableDiffusionXLPipeline",
     "UNet2DConditionModel",
     "UNet2DModel",

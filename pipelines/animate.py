@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from ..animate.network import check_fit
 from ..animate.travel import Between
 from ..controlnet.settings import Control
 from ..core.errors import OptionError
+from ..core.patch import EvaluationPatch
 from ..standalone.conditioning import Conditioning
 from ..standalone.lora_networks import networks_of
 from ..standalone.model import Model
@@ -25,8 +27,9 @@ from .animate_start import again, per_frame, start_noise
 from .arguments import RUN, SIZE, START, XL
 from .base import Found
 from .control import CONTROL, WithControls
+from .guide import Guide
 from .latent import LatentPipeline
-from .loop import Guide, Loop, set_timesteps
+from .loop import Loop, set_timesteps
 from .motion import MotionAdapter
 from .output import Output
 from .pixels import finished
@@ -51,9 +54,16 @@ class AnimateDiffPipelineOutput(Output):
 class ClipLoop(Loop):
     """The loop on latents [b, c, frames, h, w], which the UNet sees frame by frame."""
 
-    def _network(self, x: Tensor, timestep: Tensor, sigma: float, cond: Conditioning) -> Tensor:
+    def _network(
+        self,
+        timestep: Tensor,
+        sigma: float,
+        x: Tensor,
+        cond: Conditioning,
+        patches: Sequence[EvaluationPatch] = (),
+    ) -> Tensor:
         rows = x.transpose(1, 2)
-        found = super()._network(rows.flatten(0, 1), timestep, sigma, cond)
+        found = super()._network(timestep, sigma, rows.flatten(0, 1), cond, patches)
         return found.unflatten(0, rows.shape[:2]).transpose(1, 2)
 
 
@@ -141,8 +151,7 @@ class ClipPipeline(LatentPipeline, more=("motion_adapter",)):
         sides = (side // model.vae.factor for side in size)
         clips = len(cond.context) // frames
         shape = torch.Size((clips, model.info.latent_channels, frames, *sides))
-        guide = Guide(cond, uncond, call.guidance_scale, getattr(call, "guidance_rescale", 0.0))
-        return self.walked(call, guide, shape, size)
+        return self.walked(call, self.guide(call, cond, uncond), shape, size)
 
     def walked(self, call: SimpleNamespace, guide: Guide, shape: torch.Size, size: tuple[int, int]) -> Tensor:
         """One walk from noise; with FreeInit as many as it has rounds."""
@@ -170,7 +179,6 @@ class ClipPipeline(LatentPipeline, more=("motion_adapter",)):
             call.generator,
             call.eta,
             hooks=hooks,
-            sigma=levels.sigma,
             on_step_end=call.callback_on_step_end,
             told=call.callback_on_step_end_tensor_inputs,
         )

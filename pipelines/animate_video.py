@@ -10,7 +10,8 @@ from torch import Tensor
 from ..core.errors import OptionError
 from ..schedulers.draw import randn
 from .animate import CLIP, ClipPipeline
-from .loop import Guide, from_strength, set_timesteps
+from .guide import Guide
+from .loop import from_strength, set_timesteps
 from .pixels import to_batch
 from .starts import repeated
 

@@ -14,6 +14,7 @@ IMAGE = {"image": None}
 MASK = {"image": None, "mask_image": None, "masked_image_latents": None}
 DEPTH = {"image": None, "depth_map": None}
 SIZE = {"height": None, "width": None}
+MAP = {"original_image": None, "map": None}
 CROP = {"padding_mask_crop": None}
 RUN = {
     "num_inference_steps": 50,

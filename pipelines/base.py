@@ -45,6 +45,7 @@ class DiffusionPipeline(Offloading):
 
     known: ClassVar[dict[str, type[DiffusionPipeline]]] = {}
     parts: ClassVar[tuple[str, ...]] = ("scheduler",)
+    options: ClassVar[tuple[str, ...]] = ()  # what the constructor takes besides components
     scheduler: Any
 
     def __init_subclass__(cls, listed: bool = True, **kwargs: Any) -> None:
@@ -78,15 +79,15 @@ class DiffusionPipeline(Offloading):
         hub = Hub(revision, token, local_files_only or None, (*COMPONENTS, *extra))
         path = locate(source, None, variant, hub)
         index = read_index(path)
-        made = cls.wanted(index, path)
-        components = {name: given.pop(name) for name in list(given) if name in made.parts}
+        made = cls.wanted(index, path, given)
+        components = {name: given.pop(name) for name in list(given) if name in (*made.parts, *made.options)}
         refuse_unknown(made, given)
         pipe = made.build(Found(path, index, torch_dtype or torch.float32, variant), components)
         pipe.source = source
         return pipe  # type: ignore[return-value]
 
     @classmethod
-    def wanted(cls, index: Mapping[str, Any], path: Path) -> type[DiffusionPipeline]:
+    def wanted(cls, index: Mapping[str, Any], path: Path, given: dict[str, Any]) -> type[DiffusionPipeline]:
         """This class; of the base class, the one that model_index.json names. OptionError for one nobody has."""
         if cls is not DiffusionPipeline:
             return cls
@@ -106,7 +107,7 @@ class DiffusionPipeline(Offloading):
     def from_pipe(cls: type[Self], other: DiffusionPipeline, **components: Any) -> Self:
         """This class on the networks of another pipeline: no weight is loaded or copied."""
         taken = {name: part for name, part in other.components.items() if name in cls.parts}
-        refuse_unknown(cls, {name: None for name in components if name not in cls.parts})
+        refuse_unknown(cls, {name: None for name in components if name not in (*cls.parts, *cls.options)})
         pipe = cls(**{**other.settings, **taken, **components})
         pipe.source = other.source
         return pipe

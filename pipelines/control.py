@@ -18,18 +18,22 @@ from ..core.errors import FileError, OptionError
 from ..core.keymap import inverse, rename, unet_table
 from ..standalone.control import locate_control
 from ..standalone.folder import pick_weights
-from .arguments import IMAGE, RUN, SIZE, START, XL
+from .arguments import IMAGE, MASK, RUN, SIZE, START, XL, XL_IMAGE
 from .component import Component, folder_config
 from .latent import LatentPipeline
 from .pixels import as_picture
 from .stable_diffusion import CHECKED, XLWords
+from .starts import from_image, from_mask
 
+_SCALE = "controlnet_conditioning_scale"
 CONTROL = {
-    "controlnet_conditioning_scale": 1.0,
+    _SCALE: 1.0,
     "guess_mode": False,
     "control_guidance_start": 0.0,
     "control_guidance_end": 1.0,
 }
+HINT = {"control_image": None}
+_XL_RUN = {**RUN, "guidance_scale": 5.0, **XL}
 
 
 class ControlNetModel(Component):
@@ -70,7 +74,7 @@ class ControlNetModel(Component):
 
 
 class WithControls(LatentPipeline, more=("controlnet",)):
-    """`controlnet` is a ControlNetModel or a list; `image` (or `control_image`) a picture for each."""
+    """`controlnet` is a ControlNetModel or a list; `image`, or else `control_image`, a picture for each."""
 
     controlnet: ControlNetModel | Sequence[ControlNetModel] | None
 
@@ -81,10 +85,11 @@ class WithControls(LatentPipeline, more=("controlnet",)):
                 "no controlnet", type(self).__name__, todo="from_pretrained(..., controlnet=model)"
             )
         count = len(models)
-        pictures = _list(call.image) if count > 1 else [call.image]
+        given = call.control_image if hasattr(call, "control_image") else call.image
+        pictures = _list(given) if count > 1 else [given]
         if len(pictures) != count or any(picture is None for picture in pictures):
             raise OptionError(f"{len(pictures)} pictures for {count} ControlNets", expected="one for each")
-        scales = _each(call.controlnet_conditioning_scale, count, "controlnet_conditioning_scale")
+        scales = _each(call.controlnet_conditioning_scale, count, _SCALE)
         starts = _each(call.control_guidance_start, count, "control_guidance_start")
         ends = _each(call.control_guidance_end, count, "control_guidance_end")
         return [
@@ -127,9 +132,43 @@ class StableDiffusionControlNetPipeline(
     """Text to image with SD1 and SD2 under the control of pictures (arXiv:2302.05543)."""
 
 
-class StableDiffusionXLControlNetPipeline(
+class StableDiffusionControlNetImg2ImgPipeline(
     WithControls,
-    XLWords,
-    takes={**START, **IMAGE, **SIZE, **RUN, "guidance_scale": 5.0, **XL, **CONTROL},
+    start=from_image,
+    takes={**START, **IMAGE, **HINT, **SIZE, "strength": 0.8, **RUN, **CONTROL, _SCALE: 0.8},
+    more=CHECKED,
+):
+    """Text and a picture to image with SD1 and SD2 under the control of others, `control_image`."""
+
+
+class StableDiffusionControlNetInpaintPipeline(
+    WithControls,
+    start=from_mask,
+    takes={**START, **MASK, **HINT, **SIZE, "strength": 1.0, **RUN, **CONTROL, _SCALE: 0.5},
+    more=CHECKED,
+):
+    """Repaints what a mask shows white with SD1 and SD2 under the control of pictures."""
+
+
+class StableDiffusionXLControlNetPipeline(
+    WithControls, XLWords, takes={**START, **IMAGE, **SIZE, **_XL_RUN, **CONTROL}
 ):
     """Text to image with SDXL under the control of pictures."""
+
+
+class StableDiffusionXLControlNetImg2ImgPipeline(
+    WithControls,
+    XLWords,
+    start=from_image,
+    takes={**START, **IMAGE, **HINT, **SIZE, "strength": 0.8, **_XL_RUN, **XL_IMAGE, **CONTROL, _SCALE: 0.8},
+):
+    """Text and a picture to image with SDXL under the control of others, `control_image`."""
+
+
+class StableDiffusionXLControlNetInpaintPipeline(
+    WithControls,
+    XLWords,
+    start=from_mask,
+    takes={**START, **MASK, **HINT, **SIZE, "strength": 0.9999, **_XL_RUN, **XL_IMAGE, **CONTROL},
+):
+    """Repaints what a mask shows white with SDXL under the control of pictures."""

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ..controlnet.settings import Control
 from ..core.errors import OptionError
-from ..guidance import Setting, open_kin, read_guidance
+from ..guidance import Guidance, Setting, open_kin, read_guidance
 from ..guidance.apply import Always
+from ..standalone.conditioning import Conditioning
 from ..standalone.configs import unet_config, vae_config
 from ..standalone.ip_adapter import IPAdapters
 from ..standalone.ip_adapter_verbs import IPAdapterVerbs
@@ -30,7 +31,8 @@ from .adapting import hooks_for, levels_of_scheduler, lora_scale, sigmas_of
 from .base import DiffusionPipeline, Found, load_scheduler
 from .component import folder_config, refuse_unknown
 from .crop import cropped, pasted
-from .loop import Guide, Loop, check_told, set_timesteps
+from .guide import Guide, prediction_of, rescaling
+from .loop import Loop, check_told, set_timesteps
 from .models import AutoencoderKL, UNet2DConditionModel, refuse_attention_arguments
 from .output import Output, StableDiffusionPipelineOutput
 from .pixels import check_output, finished, size_of
@@ -48,7 +50,7 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
 
     parts = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
     takes: ClassVar[Mapping[str, Any]] = {}
-    start: ClassVar[Callable[[Begin], Start]]
+    start: ClassVar[Callable[[Begin], Start]] = staticmethod(from_noise)
 
     def __init__(
         self,
@@ -75,14 +77,18 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
 
     def __init_subclass__(
         cls,
-        start: Callable[[Begin], Start] = from_noise,
+        start: Callable[[Begin], Start] | None = None,
         takes: Mapping[str, Any] | None = None,
         more: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
+        """What is not given is the bases': the first start, and all of their arguments and components."""
         super().__init_subclass__(**kwargs)
+        bases = [base for base in cls.__bases__ if issubclass(base, LatentPipeline)]
+        if start is not None:
+            cls.start = staticmethod(start)
+        cls.takes = takes or {name: value for base in bases for name, value in base.takes.items()}
         inherited = (name for base in cls.__bases__ for name in getattr(base, "parts", ()))
-        cls.start, cls.takes = staticmethod(start), takes or cls.takes
         cls.parts = tuple(dict.fromkeys((*inherited, *more)))
         arguments.calls(cls, cls.takes, LatentPipeline.run)
 
@@ -96,7 +102,8 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
         if "safety_checker" in cls.parts and "safety_checker" not in components:
             loaded["safety_checker"] = cls.checker(found.path)
         zero = {"force_zeros_for_empty_prompt": bool(found.index.get("force_zeros_for_empty_prompt", False))}
-        return cls(**{**loaded, **zero, **components})
+        own = {name: found.index[name] for name in cls.options if name in found.index}
+        return cls(**{**loaded, **zero, **own, **components})
 
     @staticmethod
     def checker(path: Path) -> Any:
@@ -197,7 +204,7 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
         """FreeU (arXiv:2309.11497) with these scales of skips and backbone. OptionError outside 0 to 10."""
         scales = f"s1={s1!r},s2={s2!r},b1={b1!r},b2={b2!r}"
         chosen = read_guidance(f"freeu:{scales},version=1,places=levels")
-        (kin,) = open_kin([chosen], Setting(self.unet.network.config))
+        (kin,) = open_kin([chosen], self.setting)
         self.freeu = [Always(kin.guidance)]
 
     def disable_freeu(self) -> None:
@@ -260,17 +267,31 @@ class LatentPipeline(LoraVerbs, IPAdapterVerbs, DiffusionPipeline):
         )
         loop = Loop(
             self,
-            Guide(cond, uncond, call.guidance_scale, call.guidance_rescale),
+            self.guide(call, cond, uncond),
             call.generator,
             call.eta,
             start.channels,
             start.after,
             hooks,
-            levels.sigma,
             call.callback_on_step_end,
             call.callback_on_step_end_tensor_inputs,
         )
         return loop.run(start.latents, timesteps)
+
+    def guide(self, call: SimpleNamespace, cond: Conditioning, uncond: Conditioning | None) -> Guide:
+        """The guidance of a call."""
+        kin = [*self.kin(call), *rescaling(getattr(call, "guidance_rescale", 0.0), self.setting)]
+        levels, prediction = levels_of_scheduler(self.scheduler), prediction_of(self.scheduler)
+        return Guide(cond, uncond, call.guidance_scale, levels, prediction, kin)
+
+    def kin(self, call: SimpleNamespace) -> list[Guidance]:
+        """What else changes how the prompt pulls; some pipelines have it."""
+        return []
+
+    @property
+    def setting(self) -> Setting:
+        """What a guidance may know of the network."""
+        return Setting(self.unet.network.config)
 
     def controls(self, call: SimpleNamespace) -> list[Control]:
         """The controls of a call; pipelines with ControlNets have some."""

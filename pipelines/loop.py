@@ -5,39 +5,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..core.adapters import with_more
 from ..core.errors import OptionError
-from ..core.patch import Hooks, Inputs, StepInfo
-from ..guidance.rescale import rescaled
+from ..core.patch import EvaluationPatch, Hooks, Inputs, StepInfo
 from ..schedulers.draw import Generators
-from ..standalone.conditioning import Conditioning, join
+from ..standalone.conditioning import Conditioning
+from .guide import Guide
 
 if TYPE_CHECKING:
     from .latent import LatentPipeline
 
 StepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
-
-
-@dataclass
-class Guide:
-    """What the network is told, and how strongly: uncond + scale (cond - uncond); without uncond, cond alone."""
-
-    cond: Conditioning
-    uncond: Conditioning | None = None
-    scale: float = 1.0
-    rescale: float = 0.0
-
-    def __call__(self, network: Callable[[Tensor, Conditioning], Tensor], x: Tensor) -> Tensor:
-        """The network's output under guidance; both sides in one evaluation."""
-        if self.uncond is None:
-            return network(x, self.cond)
-        cond, uncond = network(torch.cat([x, x]), join(self.cond, self.uncond)).chunk(2)
-        output = torch.lerp(uncond, cond, self.scale)
-        return rescaled(output, cond, self.rescale) if self.rescale else output
 
 
 @dataclass
@@ -48,7 +32,6 @@ class Loop:
         channels: further input channels [b, extra, h, w] of inpainting and depth models.
         after: (latents, index) -> latents, after each step.
         hooks: answers adapters' patches for one evaluation.
-        sigma: what a timestep is to them.
         on_step_end: the caller's; may give other latents and prompt_embeds back.
     """
 
@@ -59,7 +42,6 @@ class Loop:
     channels: Tensor | None = None
     after: Callable[[Tensor, int], Tensor] | None = None
     hooks: Callable[[StepInfo], Hooks | None] = lambda info: None
-    sigma: Callable[[float], float] = float
     on_step_end: StepEnd | None = None
     told: Sequence[str] = ("latents",)
     _further: dict[str, Any] = field(default_factory=dict, init=False)
@@ -81,21 +63,30 @@ class Loop:
     def _step(self, latents: Tensor, timestep: Tensor, index: int, count: int) -> Tensor:
         scheduler = self.pipe.scheduler
         scaled = scheduler.scale_model_input(latents, timestep)
-        sigma = self.sigma(self._times[index])
-        output = self.guide(lambda x, cond: self._network(x, timestep, sigma, cond), scaled)
+        time = self._times[index]
+        network = partial(self._network, timestep, self.guide.levels.sigma(time))
+        output = self.guide(network, scaled, time)
         latents = scheduler.step(output, timestep, latents, **self._further, return_dict=False)[0]
         if self.after is not None:
             latents = self.after(latents, index)
         return latents if self.on_step_end is None else self._tell(index, timestep, latents)
 
-    def _network(self, x: Tensor, timestep: Tensor, sigma: float, cond: Conditioning) -> Tensor:
+    def _network(
+        self,
+        timestep: Tensor,
+        sigma: float,
+        x: Tensor,
+        cond: Conditioning,
+        patches: Sequence[EvaluationPatch] = (),
+    ) -> Tensor:
         if self.channels is not None:
             repeat = len(x) // len(self.channels)
             x = torch.cat([x, self.channels.repeat(repeat, 1, 1, 1).to(x)], dim=1)
         unet, given = self.pipe.unet, x.to(self.pipe.unet.dtype)
         times = timestep.to(x.device, torch.float32).expand(len(x))
         inputs = Inputs(given, times, cond.context, cond.vector)
-        hooks = self.hooks(StepInfo(sigma, branches=cond.branches, inputs=inputs))
+        info = StepInfo(sigma, branches=cond.branches, inputs=inputs)
+        hooks = with_more(self.hooks(info), patches, info)
         found = unet(given, times, cond.context, vector=cond.vector, hooks=hooks, return_dict=False)[0]
         return found.to(x.dtype)
 

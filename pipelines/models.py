@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ from .component import Component, folder_config
 from .output import ModelOutput, Output
 
 CPU = torch.device("cpu")
+T = TypeVar("T")
 
 
 class UNet2DConditionModel(Component):
@@ -83,10 +85,14 @@ class UNet2DConditionModel(Component):
         return identify({name: tuple(value.shape) for name, value in self.network.state_dict().items()})
 
     def named_tensors(self) -> dict[str, Tensor]:
+        return self.diffusers_names(self.network.state_dict())
+
+    def diffusers_names(self, of: Mapping[str, T]) -> dict[str, T]:
+        """What belongs to LDM names, by diffusers' names."""
         c: UNetConfig = self.network.config
         attention = [bool(depth) for depth in c.transformer_depth]
         table = unet_table(c.num_res_blocks, attention, bool(c.transformer_depth_middle))
-        return rename(self.network.state_dict(), inverse(table))[0]
+        return rename(of, inverse(table))[0]
 
 
 def refuse_attention_arguments(given: dict[str, Any] | None) -> None:

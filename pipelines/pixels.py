@@ -65,19 +65,21 @@ def as_picture(image: Any) -> Image.Image:
 
 def to_mask(mask: Any, height: int, width: int) -> Tensor:
     """As `to_batch`, one channel [b, 1, height, width], 1 where it is at least 0.5 (repainted) and 0 elsewhere."""
+    return (to_grey(mask, height, width) >= 0.5).float()
+
+
+def to_grey(mask: Any, height: int, width: int) -> Tensor:
+    """As `to_batch`, one channel [b, 1, height, width] in 0..1."""
     if isinstance(mask, Image.Image):
         grey = mask.resize((width, height), LANCZOS).convert("L")
-        values = torch.from_numpy(np.asarray(grey, dtype=np.float32) / 255.0)[None, None]
-    elif isinstance(mask, np.ndarray):
-        return to_mask(torch.from_numpy(mask), height, width)
-    elif isinstance(mask, Tensor):
-        values = mask.float().reshape(-1, 1, *mask.shape[-2:])
-        values = _fitted(values, height, width)
-    elif isinstance(mask, Sequence) and len(mask):
-        return torch.cat([to_mask(each, height, width) for each in mask])
-    else:
-        raise _no_picture(mask)
-    return (values >= 0.5).float()
+        return torch.from_numpy(np.asarray(grey, dtype=np.float32) / 255.0)[None, None]
+    if isinstance(mask, np.ndarray):
+        return to_grey(torch.from_numpy(mask), height, width)
+    if isinstance(mask, Tensor):
+        return _fitted(mask.float().reshape(-1, 1, *mask.shape[-2:]), height, width)
+    if isinstance(mask, Sequence) and len(mask):
+        return torch.cat([to_grey(each, height, width) for each in mask])
+    raise _no_picture(mask)
 
 
 def _fitted(batch: Tensor, height: int, width: int) -> Tensor:

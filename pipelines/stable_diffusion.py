@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 from ..core.errors import OptionError
 from ..standalone.textrules import Sizes
-from .arguments import CROP, IMAGE, MASK, RUN, SIZE, START, XL, XL_IMAGE
+from .arguments import CROP, IMAGE, MAP, MASK, RUN, SIZE, START, XL, XL_IMAGE
 from .latent import LatentPipeline
 from .prompts import Words
-from .starts import from_image, from_mask
+from .starts import from_image, from_map, from_mask
 
 CHECKED = ("safety_checker", "feature_extractor", "image_encoder")
 _STRENGTH = {"strength": 0.8}
@@ -24,6 +24,15 @@ class StableDiffusionImg2ImgPipeline(
     LatentPipeline, start=from_image, takes={**START, **IMAGE, **_STRENGTH, **RUN}, more=CHECKED
 ):
     """Text and a picture to image: `strength` says how much of it changes."""
+
+
+class StableDiffusionDifferentialImg2ImgPipeline(
+    LatentPipeline,
+    start=from_map,
+    takes={**START, **IMAGE, "strength": 1.0, **RUN, **SIZE, **MAP},
+    more=CHECKED,
+):
+    """As image to image, where the grey of `map` says how much stays: white all, black nothing (arXiv:2306.00950)."""
 
 
 class StableDiffusionInpaintPipeline(
@@ -83,3 +92,11 @@ class StableDiffusionXLInpaintPipeline(
     takes={**START, **MASK, **SIZE, **CROP, "strength": 0.9999, **RUN, **XL, **XL_IMAGE},
 ):
     """Repaints what a mask shows white, with SDXL."""
+
+
+class StableDiffusionXLDifferentialImg2ImgPipeline(
+    XLWords,
+    start=from_map,
+    takes={**START, **IMAGE, "strength": 1.0, **_XL_TEXT, **XL_IMAGE, **SIZE, **MAP},
+):
+    """As image to image with SDXL, where the grey of `map` says how much stays: white all, black nothing."""

@@ -14,7 +14,7 @@ from ..core.errors import OptionError
 from ..schedulers.draw import Generators, randn
 from .loop import from_strength
 from .models import DiagonalGaussian
-from .pixels import to_batch, to_mask
+from .pixels import to_batch, to_grey, to_mask
 
 if TYPE_CHECKING:
     from .latent import LatentPipeline
@@ -101,6 +101,35 @@ def from_image(begin: Begin) -> Start:
     return Start(
         latents if handed_over is not None else begin.noised(latents, begin.noise()), begin.timesteps
     )
+
+
+def from_map(begin: Begin) -> Start:
+    """Differential diffusion (arXiv:2306.00950): step i of n begins with the picture, noised, where map > i / n.
+
+    The picture and the noise are drawn twice and the second counts, as in diffusers' community pipeline of this name,
+    so that a seed gives its pictures.
+    """
+    call = begin.call
+    if call.map is None:
+        raise OptionError("no map", type(begin.pipe).__name__, "map=, a grey picture, white where all stays")
+    if getattr(call, "denoising_start", None) is not None:
+        raise OptionError(
+            "map with denoising_start", type(begin.pipe).__name__, todo="leave out one of the two"
+        )
+    from_image(begin)
+    if call.original_image is not None:
+        call.image = call.original_image
+    steps, picture, noise = begin.timesteps, picture_latents(begin), begin.noise()
+    stays = repeated(to_grey(call.map, *begin.size), begin.batch).to(picture)
+    small = torch.nn.functional.interpolate(stays, size=picture.shape[-2:], mode="bilinear")
+
+    def after(latents: Tensor, index: int) -> Tensor:
+        if index + 1 == len(steps):
+            return latents
+        kept = begin.noised(picture, noise, index + 1)
+        return torch.where(small > (index + 1) / len(steps), kept, latents)
+
+    return Start(begin.noised(picture, noise), steps, after=after)
 
 
 def picture_latents(begin: Begin) -> Tensor:

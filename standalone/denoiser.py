@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..core.adapters import with_more
 from ..core.patch import EvaluationPatch, Hooks, Inputs, StepInfo
 from ..guidance.spec import Setting
 from ..samplers.levels import NoiseLevels
@@ -50,10 +51,7 @@ class Denoiser:
         scaled = scaled.contiguous(memory_format=self.layout)
         inputs = Inputs(scaled, timesteps, cond.context, cond.vector)
         info = StepInfo(sigma, branches=cond.branches, inputs=inputs, rows=self.rows)
-        hooks = self.hooks(info)
-        if patches:
-            hooks = hooks or Hooks((), info)
-            hooks.add(patches)
+        hooks = with_more(self.hooks(info), patches, info)
         # What is compiled goes without hooks: they change from step to step.
         unet = self.unet if hooks is None else getattr(self.unet, "_orig_mod", self.unet)
         return unet(scaled, timesteps, cond.context, cond.vector, hooks).to(x.dtype)

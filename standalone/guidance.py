@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -92,7 +93,10 @@ class _One:
         moment = self.moment
         patches = [*patches_of(self.guidances, first=False), *patches]
         if negative and moment.uncond is not None:
-            return self.denoiser.output(x, self.sigma, moment.uncond, patches)
+            uncond = replace(
+                moment.uncond, branches=("uncond",)
+            )  # so adapters treat it as they do in a batch
+            return self.denoiser.output(x, self.sigma, uncond, patches)
         if moment.weights is None:
             return self.denoiser.output(x, self.sigma, moment.cond, patches)
         x = torch.cat([x] * (moment.parts + 1))
