@@ -16,6 +16,8 @@ PROMPTS = (
     "a small yellow star on a black background",
     "a green square to the left of a white circle on a purple background",
     "an orange heart on a grey background",
+    "a black ring above a pink square on a yellow background",
+    "a white triangle at the top on a green background",
 )
 GUIDANCE = 4.0
 
