@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..core.checkpoint import Checkpoint, open_weights
 from ..core.entry import Entry
@@ -28,6 +30,7 @@ IGNORED = [
     (r"(alphas|betas|sqrt_|log_one|posterior_|lvlb_|logvar).*", "noise schedule"),
     (r"position_ids|(.*\.)?position_ids", "a constant"),
 ]
+DIFFUSERS = "diffusion_pytorch_model"
 KINDS = {
     "control-lora": "Control-LoRA",
     "lllite": "ControlNet-LLLite",
@@ -41,13 +44,17 @@ KINDS = {
 
 @dataclass(frozen=True)
 class ControlFile:
-    """`kind` is a key of KINDS; `ignored` gives a reason for each tensor that is not needed."""
+    """`kind` is a key of KINDS; `ignored` gives a reason for each tensor that is not needed.
+
+    `said` is the config.json of a folder in diffusers' layout: heads leave no trace in shapes.
+    """
 
     kind: str
     source: Path
     tensors: dict[str, Entry]
     ignored: dict[str, str] = field(default_factory=dict)
     difference: bool = False
+    said: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -75,7 +82,19 @@ def open_control(file: str | Path | Checkpoint) -> ControlFile:
     if unknown:
         what = f"{len(unknown)} tensors nobody knows, such as {unknown[0]!r}"
         raise FileError(what, checkpoint.source, KINDS[kind.name], "this variant is not supported")
-    return ControlFile(kind.name, checkpoint.source, tensors, ignored, "difference" in entries)
+    said = _said(Path(checkpoint.source))
+    return ControlFile(kind.name, checkpoint.source, tensors, ignored, "difference" in entries, said)
+
+
+def _said(file: Path) -> dict[str, Any]:
+    """config.json beside a file of diffusers' layout. FileError where it cannot be read."""
+    config = file.with_name("config.json")
+    if not file.name.startswith(DIFFUSERS) or not config.is_file():
+        return {}
+    try:
+        return dict(json.loads(config.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise FileError(f"unreadable: {error}", config, "what diffusers wrote") from None
 
 
 def _unwrapped(entries: Entries) -> dict[str, Entry]:

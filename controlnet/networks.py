@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from ..core.entry import Pages
 from ..core.errors import FileError
 from ..core.fill import Filler, skeleton
 from ..core.shapes import Shapes, count
-from ..core.unet_config import UNetConfig
+from ..core.unet_config import UNetConfig, with_heads
 from .control_lora import added, merged, whole_shapes
 from .files import ControlFile
 from .hint import hint_widths
@@ -24,15 +25,18 @@ from .t2i import T2IAdapter, T2IConfig
 from .union import UnionControlNet
 
 
-def make_network(kind: str, shapes: Shapes) -> nn.Module:
-    """A network of a file's sizes, without its weights."""
-    return _MAKERS[kind](whole_shapes(shapes) if kind == "control-lora" else shapes)
+def make_network(kind: str, shapes: Shapes, said: Mapping[str, Any] | None = None) -> nn.Module:
+    """A network of a file's sizes, without its weights; `said` is its config.json."""
+    shapes = whole_shapes(shapes) if kind == "control-lora" else shapes
+    if kind in _ENCODERS:
+        return _ENCODERS[kind](shapes, with_heads(UNetConfig.of_encoder(shapes), said or {}))
+    return _MAKERS[kind](shapes)
 
 
 def build(file: ControlFile, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """The network of a file that stands on its own. FileError where names or shapes differ, or a weight is NaN."""
     with Filler(dtype, device) as filler:
-        return filler.build(lambda: make_network(file.kind, file.shapes), file.tensors, file.label)
+        return filler.build(lambda: make_network(file.kind, file.shapes, file.said), file.tensors, file.label)
 
 
 def needs_base(file: ControlFile) -> bool:
@@ -48,7 +52,7 @@ def build_on(
     tensors = {name: pages.tensor(entry) for name, entry in file.tensors.items()}
     weights = (merged if file.kind == "control-lora" else added)(tensors, base)
     with skeleton():
-        network = make_network(file.kind, file.shapes)
+        network = make_network(file.kind, file.shapes, file.said)
     wanted = network.state_dict()
     if lost := [name for name in wanted if name not in weights]:
         raise FileError(f"the {file.label} lacks {lost[0]!r}", file.source, todo="the file is incomplete")
@@ -58,28 +62,30 @@ def build_on(
     return network.requires_grad_(False).eval()
 
 
-def _control(shapes: Shapes) -> ControlNet:
-    return ControlNet(UNetConfig.of_encoder(shapes), hint_widths(shapes))
+def _control(shapes: Shapes, sizes: UNetConfig) -> ControlNet:
+    return ControlNet(sizes, hint_widths(shapes))
 
 
-def _union(shapes: Shapes) -> UnionControlNet:
+def _union(shapes: Shapes, sizes: UNetConfig) -> UnionControlNet:
     layers = count(shapes, "transformer_layes.{}.ln_1.weight")
     types = shapes["task_embedding"][0]
     numbers = shapes["control_add_embedding.linear_1.weight"][1] // types
-    return UnionControlNet(UNetConfig.of_encoder(shapes), hint_widths(shapes), types, layers, numbers)
+    return UnionControlNet(sizes, hint_widths(shapes), types, layers, numbers)
 
 
-def _sparse(shapes: Shapes) -> SparseControlNet:
+def _sparse(shapes: Shapes, sizes: UNetConfig) -> SparseControlNet:
     pattern = re.compile(r"motion_modules\.(\d+)\.transformer_blocks\.0\.pe")
     lengths = {int(m[1]): shape[1] for name, shape in shapes.items() if (m := pattern.fullmatch(name))}
-    return SparseControlNet(UNetConfig.of_encoder(shapes), hint_widths(shapes), lengths)
+    return SparseControlNet(sizes, hint_widths(shapes), lengths)
 
 
-_MAKERS: dict[str, Callable[[Shapes], nn.Module]] = {
+_ENCODERS: dict[str, Callable[[Shapes, UNetConfig], nn.Module]] = {
     "controlnet": _control,
     "control-lora": _control,
     "controlnet-union": _union,
     "sparsectrl": _sparse,
+}
+_MAKERS: dict[str, Callable[[Shapes], nn.Module]] = {
     "t2i-adapter": lambda shapes: T2IAdapter(T2IConfig.from_shapes(shapes)),
     "t2i-style": StyleAdapter.from_shapes,
     "lllite": LLLite,

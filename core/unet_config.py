@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count as _integers
-from typing import Literal
+from typing import Any, Literal
 
 from .errors import FileError
 from .patch import Block
@@ -98,6 +98,27 @@ def _numbered(
         for n in range(first, first + blocks + more if depth else first):
             yield (side, n), depth, width
         first += blocks + 1
+
+
+def with_heads(config: UNetConfig, said: Mapping[str, Any]) -> UNetConfig:
+    """The heads that a config.json of diffusers says; `attention_head_dim` is their number (its own misnomer).
+
+    One for all levels or a list. FileError for numbers that are neither one number of heads nor heads of one width.
+    """
+    heads = said.get("num_attention_heads") or said.get("attention_head_dim")
+    if heads is None:
+        return config
+    widths = [config.model_channels * m for m in config.channel_mult]
+    each = heads if isinstance(heads, list) else [heads] * len(widths)
+    used = [i for i, depth in enumerate(config.transformer_depth) if depth or i == len(widths) - 1]
+    dims = {widths[i] // each[i] for i in used}
+    if len(dims) == 1:
+        return replace(config, num_heads=None, head_dim=dims.pop())
+    if len({each[i] for i in used}) == 1:
+        return replace(config, num_heads=each[-1], head_dim=None)
+    raise FileError(
+        f"heads {each} for widths {widths}", expected="one number of heads, or heads of one width"
+    )
 
 
 def _levels(shapes: Shapes) -> list[tuple[int, int, int]]:

@@ -17,13 +17,12 @@ from ..core.fill import Filler
 from ..core.keymap import inverse, rename, unet_table, vae_table
 from ..core.parts import shapes
 from ..core.patch import Hooks
-from ..core.unet_config import UNetConfig
+from ..core.unet_config import UNetConfig, with_heads
 from ..schedulers.draw import Generators, randn
 from ..standalone.conditioning import sinusoids
 from ..standalone.configs import FLAT, unet_config, vae_config
 from ..standalone.lora_stack import Loras
 from ..standalone.memory import memory_format
-from ..standalone.sizes import with_heads
 from ..standalone.source import Source, open_source
 from ..standalone.unet import UNet
 from ..standalone.vae import VAE, VAEConfig

@@ -105,7 +105,10 @@ def locate_control(source: str | Path, hub: Hub | None = None) -> Path:
     if not path.exists() and bundled.is_file():
         return bundled
     if isinstance(source, str) and not path.exists() and is_hub_id(source):
-        path = (hub or Hub()).file(source, lambda names: [_chosen(names, source)])
+        config = ("config.json",)  # heads leave no trace in the weights
+        path = (hub or Hub()).file(
+            source, lambda names: [_chosen(names, source), *filter(config.count, names)]
+        )
     if not path.is_dir():
         return path
     return path / _chosen([file.name for file in path.iterdir() if file.is_file()], source)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.errors import FileError
 from ..core.parts import Tensors, shapes
+from ..core.unet_config import with_heads
 from .source import Source, text_name
 from .text import TextConfig
 from .unet import UNetConfig
@@ -28,24 +29,6 @@ def network_sizes(found: Source) -> tuple[UNetConfig, VAEConfig, list[TextConfig
         raise
     _check_widths(found, unet, vae, texts)
     return unet, vae, texts
-
-
-def with_heads(config: UNetConfig, said: dict[str, Any]) -> UNetConfig:
-    """diffusers' `attention_head_dim` is the number of heads (its own misnomer), one for all levels or a list."""
-    heads = said.get("num_attention_heads") or said.get("attention_head_dim")
-    if heads is None:
-        return config
-    widths = [config.model_channels * m for m in config.channel_mult]
-    each = heads if isinstance(heads, list) else [heads] * len(widths)
-    used = [i for i, depth in enumerate(config.transformer_depth) if depth or i == len(widths) - 1]
-    dims = {widths[i] // each[i] for i in used}
-    if len(dims) == 1:
-        return replace(config, num_heads=None, head_dim=dims.pop())
-    if len({each[i] for i in used}) == 1:
-        return replace(config, num_heads=each[-1], head_dim=None)
-    raise FileError(
-        f"heads {each} for widths {widths}", expected="one number of heads, or heads of one width"
-    )
 
 
 def _text_config(tensors: Tensors, openclip: bool, said: dict[str, Any]) -> TextConfig:

@@ -14,7 +14,7 @@ from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
 import sigmagraft
-from sigmagraft.core.errors import OptionError
+from sigmagraft.core.errors import FileError, OptionError
 
 from .reference import make
 
@@ -78,6 +78,30 @@ def test_controlnets(pair: tuple[Any, Any, Path], tmp_path: Path) -> None:
     assert all(torch.equal(state[key], value) for key, value in nets[0].state_dict().items())
     with pytest.raises(OptionError, match="1 pictures for 2 ControlNets"):
         same(two[1], two[1], image=[picture(1)])
+
+
+def test_a_controlnet_has_the_heads_that_its_config_says(pair: tuple[Any, Any, Path], tmp_path: Path) -> None:
+    theirs = pair[0]
+    usual = diffusers.ControlNetModel.from_unet(theirs.unet).config
+    heads = usual["attention_head_dim"]
+    other = 2 if isinstance(heads, int) else [number * 2 for number in heads]
+    assert other != heads
+    torch.manual_seed(0)
+    made = diffusers.ControlNetModel.from_config({**usual, "attention_head_dim": other}).eval()
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.add_(torch.randn_like(weight) * 0.02)
+    made.save_pretrained(tmp_path / "control")
+    ours = sigmagraft.ControlNetModel.from_pretrained(tmp_path / "control")
+    name = type(theirs).__name__.replace("Pipeline", "ControlNetPipeline")
+    both = [
+        getattr(module, name).from_pipe(pipe, controlnet=net)
+        for module, pipe, net in ((diffusers, theirs, made), (sigmagraft, pair[1], ours))
+    ]
+    same(*both, image=picture(1))
+    (tmp_path / "control" / "config.json").write_text("{")
+    with pytest.raises(FileError, match="config"):
+        sigmagraft.ControlNetModel.from_pretrained(tmp_path / "control")
 
 
 def lora(pipe: Any, folder: Path, seed: int) -> None:
