@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sigmagraft.benchmarks.clip_tracker import track
+from sigmagraft.benchmarks.scene_checker import check
+from sigmagraft.benchmarks.scene_prompts import Prompt, singles
 from sigmagraft.standalone import clip_files
 from sigmagraft.standalone.pipeline import Pipeline
-
-from ..training.motions import MOTIONS
-from .clip_tracker import track
-from .scene_checker import check
-from .scene_prompts import Prompt, singles
+from sigmagraft.training.motions import MOTIONS
 
 STRIP = 8  # frames of a clip in the picture strip
 
