@@ -48,6 +48,14 @@ def host(request: pytest.FixtureRequest, make: Callable[..., WebUI]) -> WebUI:
     return made
 
 
+@pytest.fixture
+def one_host(make: Callable[..., WebUI]) -> WebUI:
+    """One of them, for what is the same in all."""
+    made = make("neo")
+    made.load_extensions(ROOT)
+    return made
+
+
 @pytest.fixture(scope="module")
 def unet() -> Any:
     """That of the checkpoint that a real web UI is tested with."""
