@@ -68,7 +68,9 @@ def _by_mean(x: Tensor, b: float) -> Tensor:
     """1 to b [batch, 1, h, w] as the mean over channels goes from its least to its largest."""
     mean = x.mean(1, keepdim=True)
     low, high = (edge(mean, dim=(2, 3), keepdim=True) for edge in (torch.amin, torch.amax))
-    return 1 + (b - 1) * (mean - low) / (high - low)
+    return 1 + (b - 1) * (mean - low) / (high - low).clamp_min(
+        torch.finfo(mean.dtype).tiny
+    )  # 1 where it is even
 
 
 _BACKBONES: dict[int, Callable[[Tensor, float], Tensor | float]] = {1: lambda x, b: b, 2: _by_mean}

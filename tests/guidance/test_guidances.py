@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sigmagraft.core.errors import OptionError
+from sigmagraft.core.patch import StepInfo
 from sigmagraft.guidance import (
     GUIDANCES,
     Evaluation,
@@ -342,3 +343,9 @@ def test_the_document_lists_them_all() -> None:
     for each in GUIDANCES:
         assert f"| `{each.name}`" in text
         assert each.paper in text
+
+
+def test_freeu_leaves_an_even_map_as_it_is() -> None:
+    patch = GUIDANCES["freeu"].make(Setting(UNET), 1.3, 1.4, 1.0, 1.0, 2, "levels").patches()[0]
+    x = torch.ones(1, 8, 1, 1)
+    torch.testing.assert_close(patch.change(x, x, StepInfo())[0], x)  # type: ignore[attr-defined]
