@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 from collections.abc import Callable
 from itertools import chain
@@ -104,11 +103,11 @@ def _peer_walk(peer: Peer, steps: int) -> Walk:
 
 
 class Scores:
-    """What each way reached on each batch, kept in a file."""
+    """What each way reached on each batch, kept in a file if there is one."""
 
-    def __init__(self, given: Given, path: Path) -> None:
+    def __init__(self, given: Given, path: Path | None) -> None:
         self.given, self.path = given, path
-        self.known: dict[str, list[list]] = json.loads(path.read_text()) if path.exists() else {}
+        self.known: dict[str, list[list]] = json.loads(path.read_text()) if path and path.exists() else {}
 
     def of(self, label: str, budget: int, walk: Walk, batches: int, drawn: bool = False) -> Shown:
         """On the first so many batches, walked where that is not known."""
@@ -130,8 +129,9 @@ class Scores:
         return Shown(errors, [min(psnr(a, b), 60.0) for a, b in zip(pictures, fine, strict=True)])
 
     def save(self) -> None:
-        """Write them."""
-        self.path.write_text(json.dumps(self.known))
+        """Write them where there is a file."""
+        if self.path is not None:
+            self.path.write_text(json.dumps(self.known))
 
 
 def screened(
@@ -198,5 +198,5 @@ def of_bundled(args: argparse.Namespace) -> None:
             print(line(label + (" (auto)" if label == auto.label else ""), shown))
         if spec := specs.get(budget):
             walk = walk_of(pipe, spec, list(spec.sigmas), {})
-            mine = Scores(scores.given, Path(os.devnull)).of("fitted", budget, walk, len(given), drawn=True)
+            mine = Scores(scores.given, None).of("fitted", budget, walk, len(given), drawn=True)
             print(line(f"fitted, {spec.name}", mine), beside(best, mine, rows[best]), sep="\n", flush=True)
