@@ -11,7 +11,7 @@ from torch import Tensor
 from ...core.blocks import attend
 from ...core.errors import OptionError
 from ...core.patch import Branch, EvaluationPatch, OutputPatch, SkipPatch, StepInfo
-from ...guidance import Chosen, Setting
+from ...guidance import Chosen, Kin, Setting
 from ..control_config import config_of
 from ..guidance import Walk, of_network
 from . import comfy
@@ -84,14 +84,17 @@ def _patch(options: dict[str, Any], walk: Walk) -> None:
     """What changes the network, and what watches it, while each acts."""
     told = options.setdefault("transformer_options", {})
     for kin in walk.kin:
-        acts = partial(_acts, walk, kin.guidance)
+        acts = partial(_acts, walk, kin)
         _install(told, kin.guidance.patches(), acts)
         _install(told, kin.guidance.watching(), lambda told, acts=acts: not told.get(KEY) and acts(told))
 
 
-def _acts(walk: Walk, guidance: Any, told: dict[str, Any]) -> bool:
-    sigma = told.get("sigmas")
-    return sigma is None or guidance in walk.acting(float(sigma.flatten()[0]))
+def _acts(walk: Walk, kin: Kin, told: dict[str, Any]) -> bool:
+    """Asked by every patched layer; reading a sigma waits for the device, which a guidance of all steps spares."""
+    if kin.start <= 0.0 and kin.stop >= 1.0:
+        return True
+    place = walk.place(float(told["sigmas"].flatten()[0]))
+    return kin.acts(place.step, place.steps)
 
 
 def _install(

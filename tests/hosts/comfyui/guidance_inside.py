@@ -111,6 +111,9 @@ for name, (mine, host) in PAIRS.items():
     # the host's APG adds w times the pull to cond where the paper adds w - 1 times
     found[name] = apart(drawn, walk(host(), cfg=3.0 if name == "apg" else 4.0))
     found[f"{name} moves"] = apart(drawn, plain)
+    if name in ("pag", "freeu v2"):
+        first = walk(ours(name.partition(" ")[0], stop=0.34))
+        found[f"{name} in a part"] = [apart(first, plain), apart(first, walk(ours(name.partition(" ")[0])))]
 every = MODEL
 for name in ("rescale", "cfg_zero", "apg", "dynamic_threshold", "pag", "sag", "freeu"):
     found[f"{name} moves alone"] = apart(walk(ours(name)), plain)

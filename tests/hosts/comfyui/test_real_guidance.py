@@ -30,6 +30,11 @@ def test_it_is_the_extensions(found: dict[str, Any], name: str) -> None:
     test_it_is_the_hosts_own(found, name)
 
 
+@pytest.mark.parametrize("name", ["pag", "freeu v2"])
+def test_a_part_of_the_steps_is_neither_all_nor_none(found: dict[str, Any], name: str) -> None:
+    assert min(found[f"{name} in a part"]) > 10 * SAME
+
+
 def test_each_acts_and_all_go_together(found: dict[str, Any]) -> None:
     moves = {name: value for name, value in found.items() if name.endswith(" moves alone")}
     assert len(moves) == 7
