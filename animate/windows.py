@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -139,13 +140,22 @@ def fused(windows: Sequence[Window], see: Callable[[Window], Tensor], like: Tens
     if len(windows) == 1 and windows[0].rows == tuple(range(like.shape[dim])):
         return see(windows[0])
     total = torch.zeros_like(like, dtype=torch.float32)
-    sums = torch.zeros(like.shape[dim], device=like.device)
-    for window in windows:
-        rows = torch.tensor(window.rows, device=like.device)
-        weights = torch.tensor(window.weights, device=like.device)
+    places, sums = _placed(tuple(windows), like.shape[dim], like.device)
+    for window, (rows, weights) in zip(windows, places, strict=True):
         total.index_add_(dim, rows, see(window).float() * shaped(weights, like, dim))
-        sums.index_add_(0, rows, weights)
     return (total / shaped(sums, like, dim)).to(like.dtype)
+
+
+@lru_cache(maxsize=64)
+def _placed(
+    windows: tuple[Window, ...], frames: int, device: torch.device
+) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """(rows, weights) of each window, and the sum of weights of each frame; kept, as every layer asks for them."""
+    places = [(torch.tensor(w.rows, device=device), torch.tensor(w.weights, device=device)) for w in windows]
+    sums = torch.zeros(frames, device=device)
+    for rows, weights in places:
+        sums.index_add_(0, rows, weights)
+    return places, sums
 
 
 def shaped(weights: Tensor, like: Tensor, dim: int) -> Tensor:

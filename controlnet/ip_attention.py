@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..core.blocks import attend
 from ..core.errors import OptionError, nearest
-from ..core.patch import StepInfo
+from ..core.patch import StepInfo, rows_of
 from .ip_weights import Gain
 
 Weight = float | Tensor  # a number, or [n, 1, 1] one for each picture of the batch
@@ -129,7 +129,7 @@ class ImageTerm:
 
     def _each(self, x: Tensor, count: int, rows: Rows) -> Tensor:
         if rows and len(x) > max(rows):
-            x = x[list(rows)]
+            x = rows_of(x, rows)
         if len(x) not in (1, count):
             raise OptionError(
                 f"an IP-Adapter with images or weights for {len(x)} pictures, and a batch of {count}",

@@ -99,8 +99,8 @@ class UnionControlNet(ControlNet):
 
     def told(self, condition: UnionHint, like: Tensor) -> Tensor:
         """[1, 4 width] of which types are there; one that is not counts as the number 0, not as nothing."""
-        there = torch.zeros(self.types, device=like.device)
-        there[list(condition.types)] = 1.0
+        numbers = torch.arange(self.types, device=like.device)
+        there = torch.stack([numbers == number for number in condition.types]).any(0).float()
         return self.control_add_embedding(
             timestep_embedding(there, self.numbers).flatten()[None].to(like.dtype)
         )

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 Block = tuple[Literal["input", "middle", "output"], int]
@@ -46,6 +47,14 @@ class StepInfo:
     branches: tuple[Branch, ...] = ()  # one entry for each equal part of the batch
     inputs: Inputs | None = None
     rows: tuple[int, ...] = ()  # which images of the run each part holds, where these are not all of them
+
+
+def rows_of(x: Tensor, rows: Sequence[int], dim: int = 0) -> Tensor:
+    """These rows of x; a view where they follow each other, for a list of them makes a device wait."""
+    first, count = rows[0], len(rows)
+    if list(rows) == list(range(first, first + count)):
+        return x.narrow(dim, first, count)
+    return x.index_select(dim, torch.tensor(rows, device=x.device))
 
 
 class Delta(Protocol):

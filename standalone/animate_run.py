@@ -6,7 +6,7 @@ import copy
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,12 +18,13 @@ from ..animate.norms import over_frames
 from ..animate.travel import spread
 from ..animate.windows import Plan, Window, fused
 from ..core.errors import OptionError
-from ..core.patch import EvaluationPatch
+from ..core.patch import EvaluationPatch, rows_of
 from . import latents
 from .animate_settings import ClipSettings
 from .conditioning import Conditioning
 from .denoiser import Denoiser
 from .motion import motion_levels
+from .prompt_run import Known
 from .request import Request
 from .run import Run, StepState
 
@@ -56,9 +57,13 @@ class ClipDenoiser(Denoiser):
             return super().output(x, sigma, cond, patches)
 
         def see(window: Window) -> Tensor:
-            rows = [part * frames + row for part in range(parts) for row in window.rows]
-            self.rows = () if len(rows) == len(x) else window.rows
-            found = super(ClipDenoiser, self).output(x[rows], sigma, _of_rows(cond, rows), patches)
+            def own(rows: Tensor) -> Tensor:
+                return rows_of(rows.unflatten(0, (parts, frames)), window.rows, 1).flatten(0, 1)
+
+            self.rows = () if len(window.rows) == frames else window.rows
+            vector = None if cond.vector is None else own(cond.vector)
+            seen = replace(cond, context=own(cond.context), vector=vector)
+            found = super(ClipDenoiser, self).output(own(x), sigma, seen, patches)
             return found.unflatten(0, (parts, -1))
 
         windows = self.plan.windows(frames, bisect_left([-value for value in self.sigmas], -sigma))
@@ -85,18 +90,16 @@ class ClipDenoiser(Denoiser):
         return torch.cat([spread(part[list(self.places)], self.places) for part in rows.chunk(parts)])
 
 
-def _of_rows(cond: Conditioning, rows: list[int]) -> Conditioning:
-    vector = None if cond.vector is None else cond.vector[rows]
-    return replace(cond, context=cond.context[rows], vector=vector)
-
-
 @dataclass
 class Round:
-    """One of FreeInit's walks: its number, the noise the first one began with, where the last one ended."""
+    """One of FreeInit's walks: its number, the noise the first one began with, where the last one ended; what words
+    are encoded already.
+    """
 
     index: int = 0
     noise: Tensor | None = None
     end: Tensor | None = None
+    known: Known = field(default_factory=dict)
 
 
 class ClipRun(Run):
@@ -111,6 +114,7 @@ class ClipRun(Run):
         if clip.betas == "motion":
             seen.levels = motion_levels(file, pipe.levels)
         super().__init__(seen, request)
+        self.speech.known = turn.known
         over = clip.free_noise.over if clip.free_noise else None
         joint, unet = clip.norms == "diffusers", getattr(pipe.model.unet, "_orig_mod", pipe.model.unet)
         motion = MotionActing(

@@ -20,7 +20,7 @@ from ..controlnet.model import ControlModel, acting, pooled
 from ..controlnet.settings import REFERENCE, Control
 from ..controlnet.strength import Timeline
 from ..core.errors import OptionError
-from ..core.patch import EvaluationPatch, Hooks, StepInfo
+from ..core.patch import EvaluationPatch, Hooks, StepInfo, rows_of
 from . import latents
 from .control_passes import in_pass, prepared
 from .folder import pick_weights
@@ -165,7 +165,7 @@ def host_of(model: Model, levels: NoiseLevels, sigmas: Sequence[float], noise: T
 
     def noised(latent: Tensor, info: StepInfo) -> Tensor:
         _, _, c_in = levels.scalings(model.info.prediction, info.sigma)
-        own = noise[list(info.rows)] if info.rows else noise
+        own = rows_of(noise, info.rows) if info.rows else noise
         x = torch.add(latent * levels.alpha(info.sigma), own.to(latent), alpha=info.sigma)
         return x * c_in
 

@@ -129,4 +129,4 @@ def _moment(texts: Texts, encode: tuple[Encode, Encode], images: int, weights: T
     if not texts[1]:
         return Moment(cond)
     cond, uncond = aligned(cond, encode[1](list(texts[1])))
-    return Moment(cond, uncond, weights)
+    return Moment(cond, uncond, None if weights is None else weights.to(cond.context.device))
