@@ -95,10 +95,6 @@ class LLLite(nn.Module):
             stride *= layer.stride[0] if isinstance(layer, nn.Conv2d) else 1
         return stride
 
-    def conditions(self, hint: Tensor) -> dict[str, Tensor]:
-        """Every module's view of the hint."""
-        return {name: self.part(name).condition(hint) for name in self.places}
-
 
 def _under(shapes: Shapes, name: str) -> Mapping[str, tuple[int, ...]]:
     start = f"{name}."

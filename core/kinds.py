@@ -30,10 +30,6 @@ def _any(pattern: str, *, unless: str | None = None) -> Callable[[Shapes], bool]
     return test
 
 
-def _either(*tests: Callable[[Shapes], bool]) -> Callable[[Shapes], bool]:
-    return lambda shapes: any(test(shapes) for test in tests)
-
-
 def _both(*tests: Callable[[Shapes], bool]) -> Callable[[Shapes], bool]:
     return lambda shapes: all(test(shapes) for test in tests)
 

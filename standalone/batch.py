@@ -130,7 +130,11 @@ class Batch:
         worker: Worker | None = None
         while (job := self._next()) is not None:
             if worker is None:
-                worker = Worker((self.command or self._command)(device, self.out))
+                try:
+                    worker = Worker((self.command or self._command)(device, self.out))
+                except OSError as error:
+                    self.count(job, f"its worker did not start: {error}")
+                    continue
                 self._workers.append(worker)
                 self.started(device, worker.pid)
             answer = worker.ask(job)

@@ -80,6 +80,14 @@ def test_a_job_that_kills_every_worker_and_one_that_fails_stop_nobody(tmp_path: 
     assert sorted(said)[-1] == (4, 4)
 
 
+def test_a_worker_that_cannot_start_is_told(tmp_path: Path) -> None:
+    jobs = make_jobs([{"prompt": "one"}, {"prompt": "two"}], None, 0)
+    batch = Batch(jobs, tmp_path, command=lambda device, out: [str(tmp_path / "no such program")])
+    batch.run("cpu:1")
+    assert sorted(batch.failed) == [0, 1]
+    assert "did not start" in batch.failed[0]
+
+
 def test_a_second_run_draws_what_is_left(tmp_path: Path) -> None:
     batch = Pretended(["a", "b", "c"], tmp_path)
     batch.run("cpu")
