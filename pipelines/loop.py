@@ -56,11 +56,11 @@ class Loop:
             for index, timestep in enumerate(timesteps):
                 if self.pipe.stopped:
                     break
-                latents = self._step(latents, timestep, index, len(timesteps))
+                latents = self._step(latents, timestep, index)
                 bar.update()
         return latents
 
-    def _step(self, latents: Tensor, timestep: Tensor, index: int, count: int) -> Tensor:
+    def _step(self, latents: Tensor, timestep: Tensor, index: int) -> Tensor:
         scheduler = self.pipe.scheduler
         scaled = scheduler.scale_model_input(latents, timestep)
         time = self._times[index]

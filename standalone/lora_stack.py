@@ -73,6 +73,7 @@ class Loras:
     def renew(self, networks: Callable[[], Networks] | None = None) -> None:
         """The networks are others now: the old ones get their weights back, every adapter finds its places anew."""
         if self._wiring is not None:
+            self.before()
             self._wiring.forward.put(self._wiring.forward.prepare({}))
             self._wiring.fused.apply({})
         self._wiring, self._targets, self._of_run, self._kept = None, None, [], {}

@@ -36,6 +36,7 @@ class Offload:
         self.device, self.mode = device, mode
         self._mover = mover or Copies(device)
         self._there: list[str] = []  # what is on the device
+        self._stage: _Watched | None = None  # and of which stage, where whole networks are moved
         self._stages: list[_Watched] = []
         self._hooks: dict[str, list[Any]] = {}
         self._guests: list[nn.Module] = []
@@ -69,7 +70,7 @@ class Offload:
         """Nothing is on the device."""
         for name in self._there:
             self._mover.release(name)
-        self._there = []
+        self._there, self._stage = [], None
 
     def end(self) -> None:
         """A call has ended: nothing is on the device, and guests are not watched any more."""
@@ -99,6 +100,8 @@ class Offload:
         """Layers that own weights tell that their network runs: it may be entered by any of its methods."""
         if (other := offload_of(network)) is not None:
             other.drop([network])
+        if self._stage is stage:
+            self.free()
         while name in self._hooks:
             name = _next(name)
         _OFFLOADS[network], stage[name], self._hooks[name] = ref(self), network, []
@@ -111,11 +114,13 @@ class Offload:
                 self._one_by_one(name, path, layer)
 
     def _enter(self, stage: _Watched) -> None:
-        if self._there != list(stage):
-            self.free()
-            for name, network in stage.items():
-                self._there.append(name)
-                self._mover.bring(name, [*network.parameters(), *network.buffers()])
+        if self._stage is stage:
+            return
+        self.free()
+        self._stage = stage
+        for name, network in stage.items():
+            self._there.append(name)
+            self._mover.bring(name, [*network.parameters(), *network.buffers()])
 
     def _one_by_one(self, network: str, path: str, layer: nn.Module) -> None:
         """A layer's weights stay until the next layer's come; those that are read between children, until it ends."""
