@@ -14,7 +14,7 @@ from ...guidance import GUIDANCES, Chosen, GuidanceSpec
 from ..settings import format_options
 from .choice import KEY
 from .describe import table
-from .guidance_texts import NAME, chosen_of, read_back, written
+from .guidance_texts import NAME, chosen_of, read_back, write
 
 TITLE = "SigmaGraft Guidance"
 
@@ -59,9 +59,7 @@ class SigmaGraftGuidance(scripts.Script):
         except SigmaGraftError as error:
             p.sigmagraft_guidance_refusal = error
             return
-        if p.sigmagraft_guidance:
-            told = p.extra_generation_params
-            told[KEY] = written(told.get(KEY), p.sigmagraft_guidance)
+        write(p.extra_generation_params, p.sigmagraft_guidance)
 
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
         """A pass begins: what acts in it is put around its walk, or what is wrong is said where that would begin."""

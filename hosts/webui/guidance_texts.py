@@ -36,11 +36,13 @@ def _text(spec: GuidanceSpec, options: Any) -> str:
     return f"{spec.name}:{str(options or '').replace(';', ',').replace(chr(10), ',')}"
 
 
-def written(kept: str | None, chosen: Sequence[Chosen]) -> str:
-    """The value of the picture's key, with the guidance in it as the runner writes it."""
+def write(told: dict[str, Any], chosen: Sequence[Chosen]) -> None:
+    """Into a picture's parameters, as the runner writes it; what another cell of a plot left there goes."""
+    kept = {name: value for name, value in json.loads(told.pop(KEY, None) or "{}").items() if name != NAME}
     texts = [one.text for one in chosen]
-    told = json.loads(kept or "{}") | {NAME: texts if len(texts) > 1 else texts[0]}
-    return json.dumps(told, ensure_ascii=False)
+    kept |= {NAME: texts if len(texts) > 1 else texts[0]} if texts else {}
+    if kept:
+        told[KEY] = json.dumps(kept, ensure_ascii=False)
 
 
 def read_back(params: Mapping[str, Any]) -> dict[str, str]:

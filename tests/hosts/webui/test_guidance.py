@@ -214,6 +214,9 @@ def test_fields_and_texts_are_written_and_read_back(host: WebUI) -> None:
         back = [pasted[id(field)] for field in fields]
         assert back[2 * names.index("pag") : 2 * names.index("pag") + 2] == [True, "scale=2,layers=middle"]
         assert sum(one is True for one in back) == 2
+    params = {"SigmaGraft": '{"options": {"eta": 0.5}, "guidance": "pag"}', "Steps": 3}
+    importlib.import_module(f"{OURS}.guidance_texts").write(params, [])
+    assert params == {"SigmaGraft": '{"options": {"eta": 0.5}}', "Steps": 3}
     for text in ("", "{", '{"guidance": "cfg++"}', '{"options": {}}'):
         assert not any(value({"SigmaGraft": text}) for _, value in script.infotext_fields)
 
