@@ -43,11 +43,11 @@ TABLE: dict[tuple[bool, bool], dict[int, tuple[str, float, str, float]]] = {
         30: ("adams_pc fitted", 0.0012, "uni_pc_bh2 sgm_uniform", 0.0081),
     },
     (False, True): {
-        4: ("uni_pc_bh2 sgm_uniform", 0.3044, "euler beta", 0.3338),
-        5: ("dpmpp_2m sgm_uniform", 0.2255, "uni_pc_bh2:order=1 karras to 0.008", 0.2447),
-        6: ("dpmpp_2m sgm_uniform", 0.1699, "uni_pc_bh2:order=1 karras to 0.008", 0.19),
-        8: ("uni_pc_bh2:order=1 karras to 0.008", 0.0969, "euler beta", 0.1126),
-        10: ("euler karras to 0.008", 0.0586, "uni_pc_bh2:order=1 karras to 0.008", 0.0637),
-        20: ("dpmpp_2m karras", 0.0218, "euler karras", 0.0317),
+        4: ("euler beta", 0.301, "uni_pc_bh2 sgm_uniform", 0.332),
+        5: ("euler beta", 0.157, "dpmpp_2m sgm_uniform", 0.196),
+        6: ("euler beta", 0.115, "uni_pc_bh2:order=1 karras to 0.008", 0.125),
+        8: ("uni_pc_bh2:order=1 karras to 0.008", 0.0529, "euler karras to 0.008", 0.0738),
+        10: ("uni_pc_bh2:order=1 karras to 0.008", 0.0404, "dpmpp_2m karras to 0.008", 0.0484),
+        20: ("dpmpp_2m karras", 0.01, "deis karras", 0.0119),
     },
 }
