@@ -1,4 +1,4 @@
-"""How often clips of the bundled model move as asked: `python -m benchmarks.clip_figures --motion FILE`.
+"""How often clips of the bundled model move as asked: `python -m benchmarks.clip_figures [--motion FILE]`.
 
 Held-out prompts of one object, each with a motion in turn; tracked by pixels (clip_tracker.py), the object's colour
 and shape read from the middle frame (scene_checker.py).
@@ -48,9 +48,9 @@ def strip(clips: list[list[Image.Image]]) -> Image.Image:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Count clips that move as asked.")
-    parser.add_argument("--motion", type=Path, required=True)
+    parser.add_argument("--motion", default="scenes_motion", help="file, or a bundled name")
     parser.add_argument("--count", type=int, default=50)
-    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--frames", type=int, help="as many as it was trained with unless told otherwise")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=4.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -58,12 +58,12 @@ def main() -> None:
     parser.add_argument("--gif", type=Path, help="write the first clip")
     args = parser.parse_args()
     pipe = Pipeline.load("bundled")
-    pipe.load_motion(args.motion)
+    length = pipe.load_motion(args.motion).config.length
     right: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     clips: list[list[Image.Image]] = []
     for k, (text, motion, prompt) in enumerate(prompts(args.count, args.seed)):
-        told = {"frames": args.frames, "steps": args.steps, "cfg": args.cfg, "seed": 1000 * k}
+        told = {"frames": args.frames or length, "steps": args.steps, "cfg": args.cfg, "seed": 1000 * k}
         clip = pipe.animate(text, **told)
         frames = [np.asarray(frame) for frame in clip.frames]
         thing = prompt.wanted.things[0]

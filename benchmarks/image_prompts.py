@@ -91,7 +91,7 @@ def sheet(rows: Sequence[Judged], shown: Sequence[np.ndarray], columns: int = 10
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="How well an IP-Adapter shows what a picture shows.")
-    parser.add_argument("--adapter", type=Path, required=True)
+    parser.add_argument("--adapter", default="ip-adapter_scenes", help="file, or a bundled name")
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--batch", type=int, default=10)

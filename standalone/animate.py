@@ -88,6 +88,7 @@ class AnimateVerbs:
             raise OptionError("no motion modules", todo="call load_motion(FILE) first")
         if barred := [name for name in _NO_CLIP if name in settings]:
             raise OptionError(f"the setting {barred[0]} means nothing to a clip")
+        settings.setdefault("frames", min(ClipSettings.frames, file.config.length))
         clip = ClipSettings.taken(settings)
         clip.resolve(file.config.length)
         request = _request(pipe, prompt, clip, settings)

@@ -22,6 +22,7 @@ from ..controlnet.strength import Timeline
 from ..core.errors import OptionError
 from ..core.patch import EvaluationPatch, Hooks, StepInfo, rows_of
 from . import latents
+from .bundled import bundled
 from .control_passes import in_pass, prepared
 from .folder import pick_weights
 from .hub import Hub, is_hub_id
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from ..samplers.levels import NoiseLevels
     from .model import Model
     from .run import Run
-
-BUNDLED = Path(__file__).parent / "assets" / "controls"
-"""Controls of the bundled model, known by their names."""
 
 
 @dataclass
@@ -100,10 +98,9 @@ def _vision(source: str | Path) -> Callable[[object], Tensor]:
 
 def locate_control(source: str | Path, hub: Hub | None = None) -> Path:
     """The local file: a path, a diffusers folder, a bundled name, a hub id. FileError or OptionError where none is."""
+    if (own := bundled("controls", source)) is not None:
+        return own
     path = Path(source).expanduser()
-    bundled = BUNDLED / f"{source}.safetensors"
-    if not path.exists() and bundled.is_file():
-        return bundled
     if isinstance(source, str) and not path.exists() and is_hub_id(source):
         config = ("config.json",)  # heads leave no trace in the weights
         path = (hub or Hub()).file(

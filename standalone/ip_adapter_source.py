@@ -11,6 +11,7 @@ from ..controlnet.clip_vision import ImageEncoder
 from ..controlnet.ip_file import IPAdapterFile
 from ..core.checkpoint import open_weights
 from ..core.errors import MissingPartError
+from .bundled import bundled
 from .hub import Hub, is_hub_id
 from .lora_source import SUFFIXES, locate_lora
 
@@ -21,10 +22,12 @@ _NAMED = "image_encoder"  # in a file's metadata: the name of its encoder's file
 def locate_ip_adapter(
     source: str | Path, subfolder: str | None = None, weight_name: str | None = None, hub: Hub | None = None
 ) -> Path:
-    """The local file: a path, a folder with one, a hub id, or OWNER/NAME/FOLDER/FILE on the hub.
+    """The local file: a path, a folder with one, a bundled name, a hub id, or OWNER/NAME/FOLDER/FILE on the hub.
 
     FileError with what is near.
     """
+    if (own := bundled("ip_adapters", source)) is not None:
+        return own
     given = {"subfolder": subfolder, "weight_name": weight_name}
     parts = str(source).split("/")
     here = Path(source).expanduser().exists() or not is_hub_id("/".join(parts[:2]))

@@ -11,6 +11,7 @@ from ..animate.network import Motion, check_fit
 from ..core.errors import FileError
 from ..core.temporal import HEADS
 from ..samplers.levels import DiscreteLevels, NoiseLevels
+from .bundled import bundled
 from .folder import pick_weights, read_json
 from .hub import Hub, is_hub_id
 
@@ -41,7 +42,9 @@ def local_motion(source: str | Path) -> MotionFile | None:
 
 
 def locate_motion(source: str | Path, hub: Hub | None = None) -> Path:
-    """The local file. FileError where there is none, or several."""
+    """The local file: a path, a folder, a bundled name, a hub id. FileError where there is none, or several."""
+    if (own := bundled("motion", source)) is not None:
+        return own
     path = Path(source).expanduser()
     if path.is_dir():
         return path / _chosen([file.name for file in path.iterdir() if file.is_file()], source)

@@ -37,7 +37,7 @@ from .motions import MOTIONS, MovingScene, clip_caption
 from .train_unet import UNCONDITIONAL, Examples
 
 LIMIT = 6_000_000  # bytes of the file
-LENGTH = 24  # positions; more frames than that are drawn in windows
+LENGTH = 24  # positions at most
 HELD_OUT = 10**9  # clips that are never trained
 
 
@@ -92,7 +92,8 @@ class Task:
         clips = [clip_at(self.cache.seed, int(k), self.frames) for k in numbers]
         x0 = self.cache.clips(self.store, numbers)
         share = (torch.arange(self.batch) + torch.rand(self.batch, generator=noise)) / self.batch
-        t = (share * len(self.alphas)).long().repeat_interleave(self.frames)
+        # by its root: where a thing is going is decided while there is next to nothing of it to be seen
+        t = (share.sqrt() * len(self.alphas)).long().repeat_interleave(self.frames)
         eps = torch.randn(x0.shape, generator=noise)
         alpha = self.alphas[t][:, None, None, None]
         x = alpha.sqrt() * x0 + (1 - alpha).sqrt() * eps
@@ -143,10 +144,16 @@ def opposite(motion: str) -> str:
     return MOTIONS[MOTIONS.index(motion) ^ 1]
 
 
-def export(runs: Path, out: Path) -> Path:
-    """Write the file in fp16 under the authors' names, whole or not at all. ValueError where it would be too large."""
+def export(runs: Path, out: Path, frames: int) -> Path:
+    """Write the file in fp16 under the authors' names, whole or not at all. ValueError where it would be too large.
+
+    It has the positions of `frames`, which clips were trained with; longer clips are then drawn in windows.
+    """
     state = torch.load(runs / "motion" / "checkpoint.pt", weights_only=True)
-    tensors = {published(name): value.half().contiguous() for name, value in state["mean"].items()}
+    mean = {
+        name: value[:, :frames] if name.endswith(".pe") else value for name, value in state["mean"].items()
+    }
+    tensors = {published(name): value.half().contiguous() for name, value in mean.items()}
     size = sum(value.numel() * 2 for value in tensors.values())
     if size > LIMIT:
         raise ValueError(f"{size} bytes of weights; the file must stay below {LIMIT}")
@@ -189,7 +196,7 @@ def main() -> None:
     if launch("training.train_motion", args.workers):
         _train(args, Workers(args.workers))
     if args.out and not os.environ.get("RANK"):
-        path = export(args.runs, args.out)
+        path = export(args.runs, args.out, args.frames)
         print(f"{path}: {path.stat().st_size} bytes")
 
 

@@ -11,12 +11,16 @@ from PIL import Image, ImageDraw
 from sigmagraft import Pipeline
 from sigmagraft.controlnet.settings import Control
 from sigmagraft.core.errors import FileError
-from sigmagraft.standalone import control, lora_source
+from sigmagraft.standalone import lora_source
+from sigmagraft.standalone.bundled import ASSETS
 from sigmagraft.standalone.control import locate_control
 from sigmagraft.standalone.lora_source import Folders, locate_lora
 
 LORAS = sorted(path.stem for path in lora_source.BUNDLED.iterdir())
-CONTROLS = sorted(path.stem for path in control.BUNDLED.iterdir())
+CONTROLS, MOTIONS, IMAGE_PROMPTS = (
+    sorted(path.stem for path in (ASSETS / kind).glob("*.safetensors") if not path.stem.endswith(".encoder"))
+    for kind in ("controls", "motion", "ip_adapters")
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +45,29 @@ def test_every_control_fits_the_model(pipe: Pipeline, name: str) -> None:
     assert (held - plain).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("name", IMAGE_PROMPTS)
+def test_every_image_prompt_fits_the_model(pipe: Pipeline, name: str) -> None:
+    picture = Image.new("RGB", (128, 128), (214, 32, 38))
+    request = {"seed": 3, "steps": 2, "cfg": 1.0}
+    plain = pipe("", **request).latents
+    seen = pipe("", ip_adapter=[{"model": name, "images": [picture]}], **request).latents
+    assert (seen - plain).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", MOTIONS)
+def test_every_motion_module_fits_the_model(pipe: Pipeline, name: str) -> None:
+    file = pipe.load_motion(name)
+    clip = pipe.animate("a red circle moving left", seed=3, steps=1, cfg=1.0)
+    assert len(clip.frames) == file.config.length
+    pipe.unload_motion()
+
+
 def test_own_files_come_first(tmp_path: Path) -> None:
     own = tmp_path / f"{LORAS[0]}.safetensors"
     own.write_bytes(b"")
     assert locate_lora(LORAS[0], Folders([tmp_path])) == own
     assert locate_lora(LORAS[0]).parent == lora_source.BUNDLED
-    assert locate_control(CONTROLS[0]).parent == control.BUNDLED
+    assert locate_control(CONTROLS[0]).parent == ASSETS / "controls"
 
 
 @pytest.mark.parametrize("with_folder", [True, False])

@@ -81,10 +81,11 @@ def test_modules_begin_by_adding_nothing_and_are_written_as_trained(tmp_path: Pa
             weight.add_(torch.randn_like(weight) * 0.02)
     (tmp_path / "motion").mkdir()
     torch.save({"mean": network.state_dict(), "step": 7}, tmp_path / "motion" / "checkpoint.pt")
-    path = export(tmp_path, tmp_path)
+    path = export(tmp_path, tmp_path, frames=6)
     assert path.stat().st_size <= LIMIT
     file = open_motion(path)
     assert file.metadata["betas"] == "model"
+    assert file.config.length == 6
     assert not file.ignored
     again = file.build(torch.device("cpu"), torch.float32)
     torch.testing.assert_close(out(again), out(network), rtol=1e-2, atol=1e-2)
