@@ -33,7 +33,9 @@ def run(argv: Sequence[str]) -> int:
         for note in notes:
             progress.note(note)
         if "motion" not in settings:
-            raise OptionError("no motion modules", expected="--motion FILE, a folder, a hub id or a bundled name")
+            raise OptionError(
+                "no motion modules", expected="--motion FILE, a folder, a hub id or a bundled name"
+            )
         prompt, video = _prompt(settings), _video(settings)
         target = _target(settings)
         recipe.check_names(settings)
@@ -66,8 +68,17 @@ def _parser() -> Parser:
 
 def _add_motion(parser: Parser) -> None:
     add = parser.add_argument_group("motion").add_argument
-    add("--motion", metavar="SOURCE", help="motion modules: a file, a folder of diffusers', a hub id or a bundled name")
-    add("--frames", type=number(int, 1, 4096), metavar="N", help="of the clip; default 16")
+    add(
+        "--motion",
+        metavar="SOURCE",
+        help="motion modules: a file, a folder of diffusers', a hub id or a bundled name",
+    )
+    add(
+        "--frames",
+        type=number(int, 1, 4096),
+        metavar="N",
+        help="of the clip; default 16, or as many as there are positions for",
+    )
     add(
         "--at",
         action="append",
