@@ -13,7 +13,7 @@ from ...core.errors import OptionError, SigmaGraftError
 from . import control_files
 from .clip_choice import FORMATS, KEY, RANGES, WINDOWS, Clip, clip_of, read_back, written
 
-_HELP = "NAME=VALUE; NAME=VALUE: stride=2; fuse=flat; norms=diffusers; betas=model"
+_HELP = "stride=2; fuse=flat; norms=diffusers; betas=model"
 _WHOLE = "sag"  # a guidance that looks at all of a batch in one evaluation
 
 
@@ -54,9 +54,10 @@ class SigmaGraftClip(scripts.Script):
             with gr.Row():
                 slide("frames", "Frames", 256, 1)
                 slide("fps", "Frames a second", 60, 0.5)
-                slide("strength", "Motion strength", 3, 0.05)
             with gr.Row():
                 drop("windows", "Windows", WINDOWS)
+                slide("strength", "Motion strength", 3, 0.05)
+            with gr.Row():
                 slide("length", "Frames of a window", 64, 1)
                 slide("overlap", "Shared with the next", 63, 1)
             made["settings"] = gr.Textbox(

@@ -44,9 +44,15 @@ class SigmaGraftGuidance(scripts.Script):
 
         usual = format_options({option.name: option.default for option in spec.options})
         with gr.Row():
-            on = gr.Checkbox(label=spec.label, value=False, elem_id=name("on"))
+            on = gr.Checkbox(label=spec.label, value=False, scale=2, elem_id=name("on"))
+            # one line: what does not fit is cut at its end, not within a second line
             options = gr.Textbox(
-                label=f"{spec.label}: options", value="", placeholder=usual, elem_id=name("options")
+                label=f"{spec.name} options",
+                value="",
+                placeholder=usual,
+                max_lines=1,
+                scale=3,
+                elem_id=name("options"),
             )
         self.infotext_fields += [(on, _on(spec.name)), (options, _options(spec.name))]
         return [on, options]
