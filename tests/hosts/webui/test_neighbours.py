@@ -66,7 +66,7 @@ for _ in range(2):
     assert first == second
     count, scripts, *whose = first.split()
     assert int(count) > 50
-    assert scripts == "2"  # the samplers and the panel of controls
+    assert scripts == "4"  # the samplers and the panels of controls, guidance and clips
     assert whose == ["theirs"] * len(NAMES)
 
 
