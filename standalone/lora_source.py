@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..core.errors import FileError, OptionError, nearest
+from .bundled import ASSETS
 from .hub import Hub, is_hub_id
 
 SUFFIXES = (".safetensors", ".pt", ".bin", ".ckpt", ".pth")
@@ -19,7 +20,7 @@ USUAL = (
     "adapter_model.bin",
 )
 """What diffusers and PEFT call their files, in the order they are looked for."""
-BUNDLED = Path(__file__).parent / "assets" / "loras"
+BUNDLED = ASSETS / "loras"
 """Adapters of the bundled model; a name is looked for here last."""
 
 

@@ -10,10 +10,11 @@ from ..core.checkpoint import Checkpoint, open_weights
 from ..core.errors import FileError, OptionError
 from ..core.kinds import adapter_kind, foreign_kind, other_kind
 from ..core.parts import Parts, Tensors, parts_of
+from .bundled import ASSETS
 from .folder import Folder
 from .hub import Hub, is_hub_id
 
-BUNDLED = Path(__file__).parent / "assets" / "scenes.safetensors"
+BUNDLED = ASSETS / "scenes.safetensors"
 
 
 @dataclass

@@ -12,6 +12,7 @@ from ...animate.windows import KINDS, Plan
 from ...core.errors import OptionError, nearest
 from ...core.option import Option
 from .control_files import NONE
+from .pairs import pairs
 
 KEY = "SigmaGraft Clip"
 AUTOMATIC, TOGETHER, FREE_NOISE = "automatic", "none", "FreeNoise"
@@ -70,10 +71,7 @@ class Clip:
     def words(self) -> dict[str, Any]:
         """The settings, those that are not named at their defaults. OptionError."""
         found: dict[str, Any] = {name: option.default for name, option in WORDS.items()}
-        for part in filter(str.strip, self.settings.replace("\n", ";").split(";")):
-            name, equals, value = (word.strip() for word in part.partition("="))
-            if not equals:
-                raise OptionError(f"setting {part.strip()!r}", KEY, "NAME=VALUE; NAME=VALUE")
+        for name, value in pairs(self.settings, KEY):
             if name not in WORDS:
                 raise OptionError(f"setting {name!r}", KEY, todo=nearest(name, WORDS))
             found[name] = WORDS[name].check(value, KEY)

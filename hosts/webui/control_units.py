@@ -19,6 +19,7 @@ from ...controlnet.written import integers, keyframes, layers, number, numbers, 
 from ...core.errors import OptionError, nearest
 from ..control_words import options_of
 from .control_files import NONE
+from .pairs import pairs
 
 KEY = "SigmaGraft Control"
 PASSES = ("both", "base", "first", "hires")  # first is base by another name
@@ -54,12 +55,8 @@ class Unit:
         return bool(self.file) and self.file != NONE
 
     def words(self) -> dict[str, str]:
-        """The settings as they are written: NAME=VALUE parted by semicolons, since values hold commas."""
-        parts = [part for part in self.settings.replace("\n", ";").split(";") if part.strip()]
-        pairs = [part.partition("=") for part in parts]
-        if any(not equals for _, equals, _ in pairs):
-            raise OptionError(f"settings {self.settings!r}", KEY, "NAME=VALUE; NAME=VALUE")
-        return {name.strip(): value.strip() for name, _, value in pairs}
+        """The settings by name, as they are written. OptionError."""
+        return dict(pairs(self.settings, KEY))
 
     def told(self) -> dict[str, Any]:
         """What a picture keeps of it: everything but pictures."""

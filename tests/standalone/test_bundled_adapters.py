@@ -12,15 +12,12 @@ from sigmagraft import Pipeline
 from sigmagraft.controlnet.settings import Control
 from sigmagraft.core.errors import FileError
 from sigmagraft.standalone import lora_source
-from sigmagraft.standalone.bundled import ASSETS
+from sigmagraft.standalone.bundled import ASSETS, bundled, names_of
 from sigmagraft.standalone.control import locate_control
 from sigmagraft.standalone.lora_source import Folders, locate_lora
 
-LORAS = sorted(path.stem for path in lora_source.BUNDLED.iterdir())
-CONTROLS, MOTIONS, IMAGE_PROMPTS = (
-    sorted(path.stem for path in (ASSETS / kind).glob("*.safetensors") if not path.stem.endswith(".encoder"))
-    for kind in ("controls", "motion", "ip_adapters")
-)
+LORAS = names_of("loras")
+CONTROLS, MOTIONS, IMAGE_PROMPTS = map(names_of, ("controls", "motion", "ip_adapters"))
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +72,15 @@ def test_a_name_that_is_nearly_a_bundled_one_brings_it_to_mind(with_folder: bool
     folders = Folders([tmp_path] if with_folder else [])
     with pytest.raises(FileError, match=f"did you mean .*{LORAS[0]}"):
         locate_lora(LORAS[0].replace("_", "-").upper(), folders)
+
+
+@pytest.mark.parametrize("kind", ["controls", "motion", "ip_adapters"])
+def test_a_name_that_is_nearly_one_of_another_kind(kind: str) -> None:
+    name = names_of(kind)[0]
+    with pytest.raises(FileError, match=f"did you mean .*{name}"):
+        bundled(kind, name[:-1])
+    assert bundled(kind, f"owner/{name}") is None  # a hub id
+    assert bundled(kind, "watercolour") is None
 
 
 def test_a_name_like_none_is_told_where_names_come_from() -> None:
